@@ -39,10 +39,10 @@ impl Session {
         let (library, torrents) = (&mut self.library, &mut self.torrents);
         match command {
             Command::Add(item) => library.add(torrents, *item),
-            Command::Remove(which) => library.remove(torrents, engine, &which),
-            Command::Pause(which) => library.pause(torrents, engine, &which),
-            Command::Resume(which) => library.resume(torrents, engine, &which),
-            Command::Verify(which) => library.verify(torrents, engine, &which),
+            Command::Remove(which) => library.change(torrents, engine, Change::Remove, &which),
+            Command::Pause(which) => library.change(torrents, engine, Change::Pause, &which),
+            Command::Resume(which) => library.change(torrents, engine, Change::Resume, &which),
+            Command::Verify(which) => library.change(torrents, engine, Change::Verify, &which),
             Command::SetGoal(which, goal) => library.set_goal(torrents, engine, &which, &goal),
             Command::SetFolderGoal(goal) => library.set_folder_goal(torrents, &goal),
             Command::Watch(folder) => library.watch(folder),
@@ -135,14 +135,40 @@ impl Library {
         any
     }
 
-    fn remove(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let any = self.remove_items(torrents, engine, which);
-        self.begin_for_sleepers(torrents, engine, Change::Remove, which, any);
+    /// Changes the items and sleeping torrents that are meant.
+    fn change(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        change: Change,
+        which: &Which,
+    ) {
+        let any = self.change_items(torrents, engine, change, which);
+        self.begin_for_sleepers(torrents, engine, change, which, any);
         // Links whose metadata is fetched are given up at once, too.
         self.next_poll = Instant::now();
     }
 
-    pub(super) fn remove_items(
+    /// Changes the items that are meant. Returns whether there are any.
+    pub(super) fn change_items(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        change: Change,
+        which: &Which,
+    ) -> bool {
+        if change == Change::Remove {
+            return self.remove_items(torrents, engine, which);
+        }
+        self.each_of(torrents, which, |managed, torrents| match change {
+            Change::Pause => managed.pause(torrents, engine),
+            Change::Resume => managed.resume(torrents),
+            Change::Verify => managed.verify(torrents, engine),
+            Change::Remove | Change::SetGoal | Change::LookForGoal => {}
+        })
+    }
+
+    fn remove_items(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
@@ -176,81 +202,6 @@ impl Library {
         !matches!(which, Which::Gone(_)) && folder.is_some_and(is_watched)
     }
 
-    fn pause(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let any = self.pause_items(torrents, engine, which);
-        self.begin_for_sleepers(torrents, engine, Change::Pause, which, any);
-        // Links whose metadata is fetched are given up at once, too.
-        self.next_poll = Instant::now();
-    }
-
-    pub(super) fn pause_items(
-        &mut self,
-        torrents: &mut Torrents,
-        engine: &mut Engine,
-        which: &Which,
-    ) -> bool {
-        self.each_of(torrents, which, |managed, torrents| {
-            if matches!(managed.stage, ItemStage::Paused | ItemStage::Ended(_)) {
-                return;
-            }
-            if let ItemStage::Running(number) = managed.stage {
-                torrents.drop_torrent(engine, number);
-            }
-            managed.give_up_verifying(&torrents.notices, PAUSED);
-            managed.stage = ItemStage::Paused;
-            torrents.set_paused(&managed.item.path, true);
-            torrents.notices.tell(Notice::Paused(&managed.item.path));
-        })
-    }
-
-    fn resume(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let any = self.resume_items(torrents, which);
-        self.begin_for_sleepers(torrents, engine, Change::Resume, which, any);
-        self.next_poll = Instant::now();
-    }
-
-    pub(super) fn resume_items(&mut self, torrents: &mut Torrents, which: &Which) -> bool {
-        self.each_of(torrents, which, |managed, torrents| {
-            if managed.stage == ItemStage::Paused {
-                managed.stage = first_stage(&managed.item);
-                torrents.set_paused(&managed.item.path, false);
-                torrents.notices.tell(Notice::Resumed(&managed.item.path));
-            }
-        })
-    }
-
-    fn verify(&mut self, torrents: &mut Torrents, engine: &mut Engine, which: &Which) {
-        let any = self.verify_items(torrents, engine, which);
-        self.begin_for_sleepers(torrents, engine, Change::Verify, which, any);
-        self.next_poll = Instant::now();
-    }
-
-    /// Has items verified: what runs now, and what is being opened when it runs. Of others it is told why they are not.
-    pub(super) fn verify_items(
-        &mut self,
-        torrents: &mut Torrents,
-        engine: &mut Engine,
-        which: &Which,
-    ) -> bool {
-        self.each_of(torrents, which, |managed, torrents| {
-            let why = match managed.stage {
-                ItemStage::Running(number) => {
-                    if let Some(torrent) = torrents.awake.get_mut(number) {
-                        torrent.verify(engine);
-                    }
-                    return;
-                }
-                ItemStage::Paused => PAUSED,
-                ItemStage::Ended(_) => "it has ended",
-                ItemStage::Waiting(_) => "it cannot be opened now",
-                ItemStage::Behind(_) => "the same torrent is there already",
-                _ => return managed.verify = true,
-            };
-            let path = &managed.item.path;
-            torrents.notices.tell(Notice::NotVerified { path, why });
-        })
-    }
-
     /// What sleeps has the goal of its folder, see [`set_folder_goal`](Self::set_folder_goal), so another one for some
     /// of it is refused with words.
     fn set_goal(&mut self, torrents: &mut Torrents, engine: &Engine, which: &Which, goal: &Fetch) {
@@ -279,7 +230,7 @@ impl Library {
 
     fn unwatch(&mut self, torrents: &mut Torrents, engine: &mut Engine, folder: PathBuf) {
         self.watches.retain(|watch| watch.folder != folder);
-        self.remove(torrents, engine, &Which::Folder(folder));
+        self.change(torrents, engine, Change::Remove, &Which::Folder(folder));
         self.watches_changed();
     }
 
@@ -291,6 +242,47 @@ impl Library {
 }
 
 impl LibraryItem {
+    fn pause(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        if matches!(self.stage, ItemStage::Paused | ItemStage::Ended(_)) {
+            return;
+        }
+        if let ItemStage::Running(number) = self.stage {
+            torrents.drop_torrent(engine, number);
+        }
+        self.give_up_verifying(&torrents.notices, PAUSED);
+        self.stage = ItemStage::Paused;
+        torrents.set_paused(&self.item.path, true);
+        torrents.notices.tell(Notice::Paused(&self.item.path));
+    }
+
+    fn resume(&mut self, torrents: &mut Torrents) {
+        if self.stage == ItemStage::Paused {
+            self.stage = first_stage(&self.item);
+            torrents.set_paused(&self.item.path, false);
+            torrents.notices.tell(Notice::Resumed(&self.item.path));
+        }
+    }
+
+    /// Has the item verified: at once if it runs, and when it runs if it is being opened. Otherwise it is told why it
+    /// is not.
+    fn verify(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
+        let why = match self.stage {
+            ItemStage::Running(number) => {
+                if let Some(torrent) = torrents.awake.get_mut(number) {
+                    torrent.verify(engine);
+                }
+                return;
+            }
+            ItemStage::Paused => PAUSED,
+            ItemStage::Ended(_) => "it has ended",
+            ItemStage::Waiting(_) => "it cannot be opened now",
+            ItemStage::Behind(_) => "the same torrent is there already",
+            _ => return self.verify = true,
+        };
+        let path = &self.item.path;
+        torrents.notices.tell(Notice::NotVerified { path, why });
+    }
+
     /// Whether this item is meant.
     fn is(&self, which: &Which) -> bool {
         match which {

@@ -85,7 +85,7 @@ impl Library {
         true
     }
 
-    /// Returns whether that was the end of a command.
+    /// Goes on with a command: the sleepers that were read are changed. Returns whether these were the last.
     fn go_on_with(
         &mut self,
         torrents: &mut Torrents,
@@ -93,22 +93,9 @@ impl Library {
         command: &mut SleeperCommand,
         until: Instant,
     ) -> bool {
-        match &command.stage {
-            Stage::Waits(_) => command.begin_to_read(torrents),
-            Stage::Reads(_) => self.change_some(torrents, engine, command, until),
-        }
-    }
-
-    /// Changes the sleepers that were read. Returns whether these were the last.
-    fn change_some(
-        &mut self,
-        torrents: &mut Torrents,
-        engine: &mut Engine,
-        command: &mut SleeperCommand,
-        until: Instant,
-    ) -> bool {
-        let Stage::Reads(read) = &command.stage else {
-            return false;
+        let read = match &command.stage {
+            Stage::Waits(_) => return command.begin_to_read(torrents),
+            Stage::Reads(read) => read,
         };
         let (mut left, mut handled) = (0, 0);
         let ended = loop {
@@ -120,7 +107,9 @@ impl Library {
                 Ok(sleeper) => {
                     handled += 1;
                     let (change, which) = (command.change, &command.which);
-                    left += usize::from(!self.change(torrents, engine, change, which, &sleeper));
+                    left += usize::from(
+                        !self.change_sleeper(torrents, engine, change, which, &sleeper),
+                    );
                 }
                 // The reader rings when it has read another one, and when it ends.
                 Err(TryRecvError::Empty) => break false,
@@ -142,7 +131,7 @@ impl Library {
     }
 
     /// Changes a torrent that slept when it was read. Returns false if it is left as it is, which is told for all of them.
-    fn change(
+    fn change_sleeper(
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
@@ -162,17 +151,9 @@ impl Library {
             return true;
         }
         if !torrents.is_asleep(engine, id) {
-            // It was woken meanwhile.
-            let awake = Which::Torrent(info_hash);
-            match change {
-                Change::Pause => _ = self.pause_items(torrents, engine, &awake),
-                Change::Resume => _ = self.resume_items(torrents, &awake),
-                Change::Verify => _ = self.verify_items(torrents, engine, &awake),
-                Change::Remove if !matches!(which, Which::Gone(_)) => {
-                    _ = self.remove_items(torrents, engine, &awake);
-                }
-                // The next scan finds that an item is gone.
-                Change::Remove | Change::SetGoal | Change::LookForGoal => {}
+            // It was woken meanwhile. The next scan finds whether it is gone.
+            if !matches!(which, Which::Gone(_)) {
+                self.change_items(torrents, engine, change, &Which::Torrent(info_hash));
             }
             return true;
         }
