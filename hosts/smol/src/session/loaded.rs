@@ -19,6 +19,7 @@ use super::torrents::Torrents;
 use super::trouble::Trouble;
 use crate::net::engine::Engine;
 use crate::net::memory::Plan;
+use crate::secrets::mask_urls;
 use crate::storage::worker::TorrentNumber;
 
 impl Library {
@@ -130,7 +131,11 @@ impl Library {
             {
                 download.goal = (**goal).clone();
             }
-            start(torrents, engine, source, download, room)
+            room.map_err(|reason| {
+                let given = managed.item.path.display().to_string();
+                Trouble::Full(format!("{}: {reason}", mask_urls(&given)))
+            })?;
+            start(torrents, engine, source, download)
         });
         match started {
             Ok(number) => {
@@ -201,7 +206,9 @@ impl Library {
     /// Whether the memory is too small for all torrents together with the one that was opened now. In a service with
     /// downloads the plan counts torrents instead.
     fn outgrows(&self, torrents: &Torrents, source: &OpenedTorrent, downloads: bool) -> bool {
-        if self.is_service && !(self.room.modest && downloads) {
+        // What was planned for a service without downloads has little room for one, or none.
+        let is_unplanned = downloads && (self.room.modest || self.room.counts == 0);
+        if self.is_service && !is_unplanned {
             return false;
         }
         let mut needed = match self.is_service {
@@ -238,10 +245,7 @@ fn start(
     engine: &mut Engine,
     source: OpenedTorrent,
     download: Option<Download>,
-    room: Result<(), &str>,
 ) -> Result<TorrentNumber, Trouble> {
-    let shown = source.content.torrent_file().display().to_string();
-    room.map_err(|reason| Trouble::Full(format!("{shown}: {reason}")))?;
     let (introduction, only_ours) = introduction(&source, &torrents.reach.links())?;
     torrents.notices.tell(Notice::Torrent(&introduction));
     if only_ours {

@@ -1,5 +1,6 @@
 //! Commands in, notices out: a session alone, at a port of its own.
 
+mod earlier;
 mod get;
 mod service;
 mod texts;

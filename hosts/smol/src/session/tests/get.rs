@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use super::{World, turns_until};
+use super::{World, patiently, turns_until};
 use crate::options::get::Fetch;
-use crate::options::run::{Config, Item};
+use crate::options::run::{Config, Item, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::session::Session;
 use crate::session::command::{Command, SessionLimits, Which};
@@ -131,4 +131,58 @@ fn a_download_beside_seeds() {
         let told = std::mem::take(&mut *world.heard.lock().unwrap());
         assert!(told[0].contains(heard) && told.len() == 1, "{told:?}");
     }
+}
+
+/// A service whose budget counts torrents has room for a small download beside them, and says of a large one what would
+/// do. It is the same when there is no memory for any.
+#[test]
+fn a_download_beside_the_torrents_of_a_service() {
+    let refused = "there is no memory for this download beside what is seeded; name it by [[get]], or raise memory =";
+    let refused = format!("no room big.torrent: {refused}; tried again every 10 s");
+    for (memory, pieces, heard) in [
+        (16 << 20, 10, "downloading big"),
+        (16 << 20, 100_000, refused.as_str()),
+        (3 << 20, 100_000, refused.as_str()),
+    ] {
+        let world = World::new(&format!("run-beside-{memory}-{pieces}"));
+        let torrent = world.folder.join("big.torrent");
+        fs::write(&torrent, torrent_of_zeros("big", pieces)).unwrap();
+        let mut config = world.config(&[]);
+        config.seed.memory = memory;
+        config.state_in_ram = true;
+        let args = || RunArgs {
+            config: world.folder.join("everseed.toml"),
+            check: false,
+            verbose: 0,
+        };
+        let open = || Session::open_service(args(), config.clone(), world.front());
+        let mut session = patiently(open);
+        let fetch = Fetch {
+            out: world.folder.join("out"),
+            ..Fetch::default()
+        };
+        fs::create_dir_all(&fetch.out).unwrap();
+        let add = Command::add(Item {
+            path: torrent,
+            data: None,
+            files: Vec::new(),
+            fetch: Some(Box::new(fetch)),
+        });
+        assert!(session.commands.send(add));
+        world.hears(&mut session, &[heard]);
+    }
+}
+
+/// The torrent of a file that nobody has. No piece of it is hashed.
+fn torrent_of_zeros(name: &str, pieces: usize) -> Vec<u8> {
+    let mut bytes = format!(
+        "d4:infod6:lengthi{}e4:name{}:{name}12:piece lengthi16384e6:pieces{}:",
+        pieces * 16384,
+        name.len(),
+        pieces * 20
+    )
+    .into_bytes();
+    bytes.resize(bytes.len() + pieces * 20, 0);
+    bytes.extend(b"ee");
+    bytes
 }
