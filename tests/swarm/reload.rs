@@ -253,6 +253,8 @@ fn what_comes_by_a_reload() {
         .service
         .reload(world.listen, &format!("{config}ratio = 0.0\n"));
     world.service.wait_for("it has reached its goal", 1);
+    // Notices are printed by another thread than the log.
+    world.service.wait_for("stopped: wanted.bin", 1);
     let output = world.service.process.output();
     assert_eq!(output.matches("it starts anew").count(), 1, "{output}");
     assert_eq!(output.matches("stopped: ").count(), 1, "{output}");
