@@ -16,18 +16,21 @@ use crate::options::seed::SeedArgs;
 use crate::session::Session;
 use crate::session::watch::settle_mark;
 
-/// A number as postcard writes it.
-fn varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
+/// A number as postcard writes it: seven bits a byte, the lowest first.
+fn varint(number: u64, out: &mut Vec<u8>) {
+    let [low, ..] = number.to_le_bytes();
+    match number >> 7 {
+        0 => out.push(low),
+        more => {
+            out.push(low | 0x80);
+            varint(more, out);
+        }
     }
-    out.push(number as u8);
 }
 
 /// A signed number as postcard writes it.
 fn zigzag(number: i64, out: &mut Vec<u8>) {
-    varint(((number << 1) ^ (number >> 63)) as u64, out);
+    varint(((number << 1) ^ (number >> 63)).cast_unsigned(), out);
 }
 
 fn text(text: &[u8], out: &mut Vec<u8>) {
@@ -69,7 +72,7 @@ impl First {
             }
         }
         let mut bytes = b"\x93evr\x01".to_vec();
-        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
         bytes.extend(body);
         let sum = sha1(&bytes);
         bytes.extend(&sum[..8]);
@@ -90,7 +93,7 @@ impl First {
         zigzag(ns, &mut line);
         varint(files, &mut line);
         varint(0, &mut line);
-        let mut bytes = (line.len() as u32).to_le_bytes().to_vec();
+        let mut bytes = u32::try_from(line.len()).unwrap().to_le_bytes().to_vec();
         bytes.extend(&sha1(&line)[..4]);
         bytes.extend(line);
         let file = self.0.join("catalogue");
@@ -139,7 +142,9 @@ fn a_service_goes_on_with_all_that_version_0_1_0_had() {
     let mut session = patiently(open);
     assert_eq!(session.torrents.catalogue.borrow().count(), 2);
     world.hears(&mut session, &["seeding c"]);
-    turns_until(&mut session, |session| session.library.surveys.1 > 1);
+    turns_until(&mut session, |Session { library, .. }| {
+        library.surveys.1 > 1
+    });
     assert_eq!(*world.heard.lock().unwrap(), [""; 0]);
     assert_eq!(session.torrents.catalogue.borrow().paused(), 0);
     for name in names {
