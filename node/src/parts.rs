@@ -93,7 +93,7 @@ pub(crate) mod small {
     use std::vec;
     use std::vec::Vec;
 
-    use everseed_core::geometry::{BLOCK, Geometry, TorrentId};
+    use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, TorrentId};
     use everseed_core::hash::InfoHash;
 
     use super::*;
@@ -101,7 +101,7 @@ pub(crate) mod small {
     use crate::memory::{Lender, Sizes};
     use crate::peer::LinkState;
 
-    struct Heap;
+    pub(crate) struct Heap;
 
     impl Lender<'static> for Heap {
         fn filled<T: Clone + 'static>(&mut self, value: T, len: usize) -> &'static mut [T] {
@@ -132,8 +132,13 @@ pub(crate) mod small {
 
     /// Parts with a torrent of eight pieces of two blocks, and room for eight peers, 20 requests and 6 blocks.
     pub(crate) fn parts(have: Have<'_>) -> (Parts<'static>, TorrentId) {
+        parts_of(have, 8)
+    }
+
+    /// The same, with room for so many peers.
+    pub(crate) fn parts_of(have: Have<'_>, conns: u32) -> (Parts<'static>, TorrentId) {
         let sizes = Sizes {
-            conns: 8,
+            conns,
             requests: 20,
             blocks: 6,
             in_progress: 4,
@@ -151,9 +156,8 @@ pub(crate) mod small {
         };
         let (mut parts, _) = Parts::new(Memory::lend(&sizes, &mut Heap), &LIMITS, 1);
         parts.cx.now = Instant::from_secs(1000);
-        let geometry = Geometry::new(16 * u64::from(BLOCK), 2 * u64::from(BLOCK)).unwrap();
         let torrents = &mut parts.cx.torrents;
-        let id = torrents.add(InfoHash([7; 20]), geometry, have).unwrap();
+        let id = torrents.add(InfoHash([7; 20]), geometry(), have).unwrap();
         if have == Have::Nothing {
             assert!(torrents.reserve_begun(id) && torrents.set_wanted(id, None));
             let torrent = torrents.get_mut(id).unwrap();
@@ -168,12 +172,34 @@ pub(crate) mod small {
         (parts, id)
     }
 
+    /// Eight pieces of two blocks.
+    pub(crate) fn geometry() -> Geometry {
+        Geometry::new(16 * u64::from(BLOCK), 2 * u64::from(BLOCK)).unwrap()
+    }
+
+    /// A piece of that torrent.
+    pub(crate) fn piece(index: u32) -> PieceIndex {
+        geometry().piece(index).unwrap()
+    }
+
+    /// Parts with a torrent of which only the info-hash is known.
+    pub(crate) fn unknown() -> (Parts<'static>, TorrentId) {
+        let (mut parts, known) = parts(Have::All);
+        let (now, torrents) = (parts.cx.now, &mut parts.cx.torrents);
+        torrents.remove(known);
+        let id = torrents.add_unknown(now, InfoHash([9; 20])).unwrap();
+        (parts, id)
+    }
+
     /// A peer that has shaken hands; `fast` for the Fast extension.
     pub(crate) fn peer(cx: &mut Context<'_>, id: TorrentId, fast: bool) -> usize {
         let slot = cx.peers.vacant().unwrap();
         let ip = [10, 0, 0, u8::try_from(slot).unwrap()];
         cx.peers.open(cx.now, slot, (ip, 6881).into(), true);
         cx.peers[slot].link.torrent = Some(id);
+        if let Some(torrent) = cx.torrents.get_mut(id) {
+            torrent.conns += 1;
+        }
         cx.peers[slot].link.features.fast = fast;
         cx.peers.set_state(slot, LinkState::Open);
         slot

@@ -207,3 +207,126 @@ impl Swarm<'_> {
         on.cx.peers.iter().filter(near).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::{parts, parts_of, peer};
+    use crate::swarm::bans::BANNED_AT;
+    use crate::swarm::tests::swarm;
+
+    fn from(last: u8) -> SocketAddr {
+        ([60, 0, 0, last], 5000).into()
+    }
+
+    #[test]
+    fn who_is_refused_at_once() {
+        for (stopping, banned, taken) in [
+            (false, false, true),
+            (true, false, false),
+            (false, true, false),
+        ] {
+            let (mut parts, _) = parts(Have::All);
+            let mut swarm = swarm();
+            swarm.stopping = stopping;
+            if banned {
+                swarm.bans.charge(parts.cx.now, origin(from(1)), BANNED_AT);
+            }
+            assert_eq!(swarm.accept(&mut parts, from(1)).is_some(), taken);
+            assert_eq!(swarm.turned_away, u64::from(!taken), "{stopping} {banned}");
+        }
+    }
+
+    #[test]
+    fn of_callers_that_say_nothing_the_oldest_leaves() {
+        // A quarter of the eight places is for them. Seconds between the second and the third: does the first leave.
+        for (seconds, leaves) in [(1, false), (2, true)] {
+            let (mut parts, _) = parts(Have::All);
+            let mut swarm = swarm();
+            let [first, second] = [1, 2].map(|n| {
+                let caller = swarm.accept(&mut parts, from(n)).unwrap();
+                parts.cx.peers.slot(caller).unwrap()
+            });
+            parts.cx.now = parts.cx.now + Duration::from_secs(seconds);
+            assert!(swarm.accept(&mut parts, from(3)).is_some());
+            let crowded = LinkState::Closing(Reason::Crowded);
+            let left = [first, second].map(|slot| parts.cx.peers[slot].link.state == crowded);
+            assert_eq!(left, [leaves, false], "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn who_leaves_when_all_places_are_taken() {
+        // What is so of the peer in the third of eight places, seconds that they have been here: whether it leaves for a
+        // newcomer, or the newcomer is refused.
+        type Change = fn(&mut Parts<'_>, usize);
+        let cases: [(&str, Change, u64, bool); 5] = [
+            ("it is as useful as the others", |_, _| (), 60, false),
+            (
+                "it is not interested",
+                |parts, slot| parts.cx.peers[slot].upload.interested = false,
+                60,
+                true,
+            ),
+            (
+                "it is not, and came a moment ago",
+                |parts, slot| parts.cx.peers[slot].upload.interested = false,
+                59,
+                false,
+            ),
+            (
+                "its handshake takes long",
+                |parts, slot| parts.cx.peers.set_state(slot, LinkState::Greeting),
+                2,
+                true,
+            ),
+            (
+                "its handshake has just begun",
+                |parts, slot| parts.cx.peers.set_state(slot, LinkState::Greeting),
+                1,
+                false,
+            ),
+        ];
+        for (name, change, seconds, leaves) in cases {
+            let (mut parts, id) = parts(Have::All);
+            let mut swarm = swarm();
+            for _ in 0..8 {
+                let slot = peer(&mut parts.cx, id, true);
+                parts.cx.peers[slot].upload.interested = true;
+            }
+            change(&mut parts, 2);
+            parts.cx.now = parts.cx.now + Duration::from_secs(seconds);
+            let leaver = swarm.least_useful(&mut parts, from(1));
+            assert_eq!(leaver, leaves.then_some(2), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_largest_crowd_makes_room() {
+        // Connections from one address and from a second, and from the newcomer's: whether one of the first leaves.
+        for (crowd, second, own, leaves) in [
+            (9, 3, 0, true),
+            (8, 4, 0, false),
+            (9, 3, 8, false),
+            (9, 3, 7, true),
+        ] {
+            let (mut parts, id) = parts_of(Have::All, 20);
+            let mut swarm = swarm();
+            swarm.limits.peers = 20;
+            let addresses = [(crowd, 7), (second, 8), (own, 1)];
+            for (count, last) in addresses {
+                for _ in 0..count {
+                    let slot = peer(&mut parts.cx, id, true);
+                    parts.cx.peers[slot].link.addr = from(last);
+                    parts.cx.peers[slot].upload.interested = true;
+                }
+            }
+            // Who is served stays longer than who is not.
+            parts.cx.peers[0].upload.unchoked = true;
+            let leaver = swarm.least_useful(&mut parts, from(1));
+            assert_eq!(leaver, leaves.then_some(1), "{crowd} {second} {own}");
+            assert_eq!(swarm.is_crowd(&parts, from(7)), crowd >= 8);
+        }
+    }
+}

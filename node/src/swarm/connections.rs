@@ -210,3 +210,129 @@ impl Swarm<'_> {
 
 /// Connections that are being made at a time.
 const MAX_DIALS: u16 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::{parts, peer};
+    use crate::swarm::tests::swarm;
+
+    #[test]
+    fn callers_keep_half_of_the_places() {
+        // Of eight places: connections, callers without a handshake, calls that are being made, whether we stop. Whether
+        // there is room for another call, and whether one may be made now.
+        for (live, handshaking, dialling, stopping, room, may) in [
+            (0, 0, 0, false, true, true),
+            (3, 0, 0, false, true, true),
+            (4, 0, 0, false, false, false),
+            (7, 4, 0, false, true, true),
+            (8, 8, 0, false, false, false),
+            (0, 0, 7, false, true, true),
+            (0, 0, 8, false, true, false),
+            (0, 0, 0, true, true, false),
+        ] {
+            let (mut parts, _) = parts(Have::Nothing);
+            let mut swarm = swarm();
+            let peers = &mut parts.cx.peers;
+            (peers.live, peers.handshaking, peers.dialling) = (live, handshaking, dialling);
+            swarm.stopping = stopping;
+            let case = (live, handshaking, dialling, stopping);
+            assert_eq!(swarm.room_to_dial(&parts), room, "{case:?}");
+            assert_eq!(swarm.may_dial(&parts), may, "{case:?}");
+            let wanted = if room { NUM_WANT } else { 0 };
+            assert_eq!(swarm.num_want(&parts), wanted, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_peer_that_is_being_called_is_greeted() {
+        for (state, then) in [
+            (LinkState::Dial, LinkState::Dial),
+            (LinkState::Dialling, LinkState::Greeting),
+            (LinkState::Open, LinkState::Open),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let slot = peer(&mut parts.cx, id, true);
+            parts.cx.peers.set_state(slot, state);
+            let conn = parts.cx.peers.id(slot);
+            swarm().connected(&mut parts, conn);
+            assert_eq!(parts.cx.peers[slot].link.state, then);
+        }
+    }
+
+    #[test]
+    fn whoever_is_connected_or_banned_is_not_called() {
+        for (connected, banned, called) in [
+            (false, false, true),
+            (true, false, false),
+            (false, true, false),
+        ] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let mut swarm = swarm();
+            let slot = peer(&mut parts.cx, id, true);
+            let addr = SocketAddr::from(([10, 0, 0, 9], 7000));
+            if connected {
+                let link = &mut parts.cx.peers[slot].link;
+                (link.addr, link.listen_port) = (([10, 0, 0, 9], 50_000).into(), 7000);
+            }
+            if banned {
+                assert!(swarm.bans.charge(parts.cx.now, origin(addr), 4));
+            }
+            let named = Named {
+                torrent: id,
+                addr,
+                source: PeerSource::User,
+                by: None,
+            };
+            parts.discovery.candidates.add(parts.cx.now, named);
+            let action = swarm.dial(&mut parts);
+            let connects = matches!(action, Some(Action::Connect { addr: to, .. }) if to == addr);
+            assert_eq!(connects, called, "{connected} {banned}");
+            // It is called when the connection ends.
+            let waits = parts.cx.peers[slot].link.candidate.is_some();
+            assert_eq!(waits, connected, "{connected} {banned}");
+        }
+    }
+
+    #[test]
+    fn the_connection_that_stays_knows_where_to_call() {
+        // The address and port of the one that ends, its port to be called at: the port that is known then.
+        for (goes, listen_port, expected) in [
+            ([10, 0, 0, 1], 7000, 7000),
+            ([10, 0, 0, 1], 0, 0),
+            ([10, 0, 0, 2], 7000, 0),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let (a, b) = (peer(&mut parts.cx, id, true), peer(&mut parts.cx, id, true));
+            parts.cx.peers[a].link.addr = ([10, 0, 0, 1], 50_000).into();
+            let link = &mut parts.cx.peers[b].link;
+            (link.addr, link.listen_port) = ((goes, 50_001).into(), listen_port);
+            link.candidate = Some(3);
+            swarm().take_over_from_twin(&mut parts, a, b);
+            let link = &parts.cx.peers[a].link;
+            let same = goes == [10, 0, 0, 1];
+            assert_eq!(
+                (link.listen_port, link.candidate),
+                (expected, same.then_some(3))
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_connection_is_counted_if_there_was_no_room() {
+        for (reason, turned_away) in [
+            (Reason::Crowded, 1),
+            (Reason::Asleep, 1),
+            (Reason::Gone, 0),
+            (Reason::BothSeeds, 0),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let mut swarm = swarm();
+            let slot = peer(&mut parts.cx, id, true);
+            swarm.close_all(&mut parts, id, reason);
+            assert_eq!(swarm.turned_away, turned_away, "{reason:?}");
+            assert_eq!(parts.cx.peers[slot].link.state, LinkState::Closing(reason));
+        }
+    }
+}

@@ -74,3 +74,118 @@ impl Swarm<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use everseed_core::geometry::{BLOCK, Geometry};
+
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::{peer, unknown};
+    use crate::peer::LinkState;
+    use crate::swarm::tests::swarm;
+
+    #[test]
+    fn messages_before_there_is_metadata() {
+        // Whether it is about pieces, whether something was not kept, whether the peer is a seed.
+        for (message, taken, unkept, seed) in [
+            (Message::HaveAll, true, false, true),
+            (Message::HaveNone, true, false, false),
+            (Message::Bitfield { len: 2 }, true, false, false),
+            (Message::Bitfield { len: 5 }, true, true, false),
+            (Message::Have(3), true, true, false),
+            (Message::Suggest(3), true, false, false),
+            (Message::AllowedFast(3), true, false, false),
+            (Message::Choke, false, false, false),
+            (Message::Unchoke, false, false, false),
+        ] {
+            let (mut parts, id) = unknown();
+            parts.download.availability.bytes = std::vec![0; 64].leak();
+            let slot = peer(&mut parts.cx, id, true);
+            let was = swarm().early_message(&mut parts, slot, message);
+            assert_eq!(was, taken, "{message:?}");
+            let side = &parts.cx.peers[slot].download;
+            let is = (side.unkept, side.has == Has::All);
+            assert_eq!(is, (unkept, seed), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_said_early_gets_a_meaning() {
+        type Said = fn(&mut Swarm<'_>, &mut Parts<'static>, usize);
+        // What the peer said: pieces that it counts as having, or why it is closed.
+        let cases: [(&str, Said, Result<u32, Reason>); 6] = [
+            ("nothing", |_, _, _| (), Ok(0)),
+            (
+                "all",
+                |swarm, parts, slot| {
+                    swarm.early_message(parts, slot, Message::HaveAll);
+                },
+                Ok(8),
+            ),
+            (
+                "three",
+                |swarm, parts, slot| {
+                    swarm.early_message(parts, slot, Message::Bitfield { len: 1 });
+                    let Parts { cx, download, .. } = parts;
+                    download.availability.early_bits(cx, slot, 0, &[0xe0]);
+                },
+                Ok(3),
+            ),
+            (
+                "two and one more",
+                |swarm, parts, slot| {
+                    swarm.early_message(parts, slot, Message::Bitfield { len: 1 });
+                    let Parts { cx, download, .. } = parts;
+                    download.availability.early_bits(cx, slot, 0, &[0xc0]);
+                    swarm.early_message(parts, slot, Message::Have(7));
+                },
+                Ok(3),
+            ),
+            (
+                "a bitfield of another length",
+                |swarm, parts, slot| {
+                    swarm.early_message(parts, slot, Message::Bitfield { len: 2 });
+                },
+                Err(Reason::BadBitfield),
+            ),
+            (
+                "what there was no memory for",
+                |swarm, parts, slot| {
+                    swarm.early_message(parts, slot, Message::Have(3));
+                },
+                Err(Reason::Unkept),
+            ),
+        ];
+        for (name, said, expected) in cases {
+            let (mut parts, id) = unknown();
+            let mut swarm = swarm();
+            parts.download.availability.bytes = std::vec![0; 64].leak();
+            let slot = peer(&mut parts.cx, id, true);
+            said(&mut swarm, &mut parts, slot);
+            parts.cx.peers[slot].link.payload = Payload::Skip;
+            let geometry = Geometry::new(16 * u64::from(BLOCK), 2 * u64::from(BLOCK)).unwrap();
+            let torrents = &mut parts.cx.torrents;
+            torrents.begin_content(id, geometry, Have::Nothing).unwrap();
+            torrents.get_mut(id).unwrap().downloads = true;
+            let Parts { cx, download, .. } = &mut parts;
+            assert!(download.availability.reserve_counts(cx, id));
+            swarm.settle_early(&mut parts, id);
+            let conn = &parts.cx.peers[slot];
+            match expected {
+                Ok(count) => {
+                    assert_eq!(conn.link.state, LinkState::Open, "{name}");
+                    assert_eq!(conn.download.have_count, count, "{name}");
+                    let counted: u16 = parts.download.availability.counts.iter().sum();
+                    // Seeds are not counted.
+                    assert_eq!(u32::from(counted), count % 8, "{name}");
+                }
+                Err(reason) => {
+                    assert_eq!(conn.link.state, LinkState::Closing(reason), "{name}");
+                }
+            }
+        }
+    }
+}

@@ -189,3 +189,188 @@ fn told_of(on: &Parts<'_>, slot: usize, torrent: TorrentId) -> Option<Peer> {
         .with(Flags::ENCRYPTION, conn.extensions.encryption);
     Some(Peer { addr, flags })
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::time::Duration;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::{parts, peer};
+    use crate::swarm::tests::swarm;
+    use crate::torrent::publicity::Publicity;
+
+    const PUBLIC: Publicity = Publicity::NONE.with_pex();
+
+    /// A peer that can be called at port 7000 and its slot, and that wants PEX messages by the id 5.
+    fn callable(parts: &mut Parts<'static>, swarm: &mut Swarm<'_>, id: TorrentId) -> usize {
+        let slot = peer(&mut parts.cx, id, true);
+        let port = 7000 + u16::try_from(slot).unwrap();
+        let conn = &mut parts.cx.peers[slot];
+        conn.link.addr.set_ip([60, 0, 0, 1].into());
+        (conn.link.listen_port, conn.extensions.ut_pex) = (port, 5);
+        swarm.add_to_pex(parts, slot);
+        slot
+    }
+
+    /// The ports that a peer is to be told of.
+    fn told(parts: &Parts<'_>, swarm: &Swarm<'_>, slot: usize) -> Option<Vec<u16>> {
+        let (id, message) = swarm.pex.to(parts.cx.peers.id(slot))?;
+        assert_eq!(id, 5);
+        let mut ports = Vec::new();
+        pex::read(message, |peer| ports.push(peer.addr.port()));
+        Some(ports)
+    }
+
+    #[test]
+    fn only_peers_that_can_be_called_are_told_of() {
+        for (port, open, arrival) in [(7000, true, 1), (0, true, 0), (7000, false, 0)] {
+            let (mut parts, id) = parts(Have::All);
+            let slot = peer(&mut parts.cx, id, true);
+            parts.cx.peers[slot].link.listen_port = port;
+            if !open {
+                parts
+                    .cx
+                    .peers
+                    .set_state(slot, crate::peer::LinkState::Greeting);
+            }
+            let mut swarm = swarm();
+            swarm.add_to_pex(&mut parts, slot);
+            swarm.add_to_pex(&mut parts, slot);
+            assert_eq!(
+                parts.cx.peers[slot].extensions.pex.arrival, arrival,
+                "{port} {open}"
+            );
+            assert_eq!(
+                parts.cx.wakes.has(Wake::TellPeers),
+                arrival > 0,
+                "{port} {open}"
+            );
+        }
+    }
+
+    #[test]
+    fn whoever_may_be_told_is_told_of_all_others() {
+        // The torrent's publicity, and the id by which the peer wants messages: the ports that it is told.
+        for (publicity, ut_pex, ports) in [
+            (PUBLIC, 5, Some(&[7001, 7002][..])),
+            (PUBLIC, 0, None),
+            (Publicity::NONE, 5, None),
+            (Publicity::PRIVATE, 5, None),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let mut swarm = swarm();
+            parts.cx.torrents.registry.set_publicity(id, publicity);
+            let slots = [(); 3].map(|()| callable(&mut parts, &mut swarm, id));
+            let first = slots[0];
+            parts.cx.peers[first].extensions.ut_pex = ut_pex;
+            swarm.send_pex(&mut parts);
+            let is = told(&parts, &swarm, first);
+            assert_eq!(is.as_deref(), ports, "{publicity:?} {ut_pex}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_told_once_a_minute_of_what_is_new() {
+        let (mut parts, id) = parts(Have::All);
+        let mut swarm = swarm();
+        parts.cx.torrents.registry.set_publicity(id, PUBLIC);
+        let first = callable(&mut parts, &mut swarm, id);
+        callable(&mut parts, &mut swarm, id);
+        swarm.send_pex(&mut parts);
+        assert_eq!(told(&parts, &swarm, first), Some(std::vec![7001]));
+        assert!(swarm.pex.done(parts.cx.peers.id(first)));
+        callable(&mut parts, &mut swarm, id);
+        for (seconds, ports) in [(59, None), (1, Some(std::vec![7002]))] {
+            parts.cx.now = parts.cx.now + Duration::from_secs(seconds);
+            parts.cx.wakes.add(Wake::TellPeers);
+            for slot in 1..3 {
+                swarm.pex.done(parts.cx.peers.id(slot));
+            }
+            swarm.send_pex(&mut parts);
+            assert_eq!(told(&parts, &swarm, first), ports, "after {seconds} s more");
+        }
+    }
+
+    #[test]
+    fn a_seed_that_left_well_is_still_told_of() {
+        for (seed, reason, expected) in [
+            (true, Reason::BothSeeds, true),
+            (true, Reason::Gone, true),
+            (true, Reason::BadPieces, false),
+            (false, Reason::Gone, false),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let mut swarm = swarm();
+            let slot = callable(&mut parts, &mut swarm, id);
+            parts.cx.peers[slot].extensions.upload_only = seed;
+            swarm.drop_from_pex(&mut parts, slot, id, reason);
+            let gossip = &parts.cx.torrents.get(id).unwrap().gossip;
+            let is = gossip.seeds_lately(parts.cx.now).next().is_some();
+            assert_eq!(is, expected, "{seed} {reason:?}");
+            assert_eq!(gossip.departures, 1);
+        }
+    }
+
+    #[test]
+    fn whom_a_peer_may_name() {
+        // Who names whom, whether it is a seed, what we have, by what peers may be found: whether it is a candidate.
+        let (outside, home) = ([60, 0, 0, 1], [192, 168, 0, 7]);
+        for (from, named, seed, have, publicity, taken) in [
+            (outside, [61, 0, 0, 1], false, Have::All, PUBLIC, true),
+            (outside, [61, 0, 0, 1], true, Have::All, PUBLIC, false),
+            (outside, [61, 0, 0, 1], true, Have::Nothing, PUBLIC, true),
+            (outside, home, false, Have::All, PUBLIC, false),
+            (home, [192, 168, 0, 8], false, Have::All, PUBLIC, true),
+            (
+                outside,
+                [61, 0, 0, 1],
+                false,
+                Have::All,
+                Publicity::NONE,
+                false,
+            ),
+            (
+                outside,
+                [61, 0, 0, 1],
+                false,
+                Have::All,
+                Publicity::PRIVATE,
+                false,
+            ),
+        ] {
+            let (mut parts, id) = parts(have);
+            parts.cx.torrents.registry.set_publicity(id, publicity);
+            let slot = peer(&mut parts.cx, id, true);
+            parts.cx.peers[slot].link.addr = (from, 1).into();
+            let flags = Flags::NONE.with(Flags::SEED, seed);
+            let addr = (named, 7000).into();
+            let mut message = [0; pex::MAX_LEN];
+            let len = pex::write(&[Peer { addr, flags }], &[], &mut message).unwrap();
+            swarm().pex_received(&mut parts, slot, &message[..len]);
+            let is = parts.discovery.candidates.any_of(id);
+            assert_eq!(
+                is, taken,
+                "{from:?} {named:?} {seed} {have:?} {publicity:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_that_comes_too_soon_is_ignored() {
+        for (seconds, taken) in [(54, false), (55, true)] {
+            let (mut parts, id) = parts(Have::All);
+            let mut swarm = swarm();
+            parts.cx.torrents.registry.set_publicity(id, PUBLIC);
+            let slot = callable(&mut parts, &mut swarm, id);
+            swarm.pex_received(&mut parts, slot, b"de");
+            parts.cx.now = parts.cx.now + Duration::from_secs(seconds);
+            let message = b"d5:added6:\x3d\0\0\x01\x1a\xe17:added.f1:\0e";
+            swarm.pex_received(&mut parts, slot, message);
+            assert_eq!(parts.discovery.candidates.any_of(id), taken, "{seconds} s");
+        }
+    }
+}

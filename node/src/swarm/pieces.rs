@@ -154,3 +154,142 @@ impl Swarm<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use everseed_core::geometry::BLOCK;
+    use everseed_core::sums::Sum;
+
+    use super::*;
+    use crate::api::Have;
+    use crate::download::pieces_in_progress::PieceState;
+    use crate::parts::small::{parts, peer, piece};
+    use crate::peer::LinkState;
+    use crate::swarm::tests::swarm;
+
+    /// A piece whose two blocks came from an origin, in this state.
+    fn in_progress(
+        parts: &mut Parts<'static>,
+        id: TorrentId,
+        index: u32,
+        origin: u64,
+        state: PieceState,
+    ) -> u16 {
+        let Parts { cx, download, .. } = parts;
+        let pieces = &mut download.in_progress;
+        let slot = pieces.begin(id, index, 2 * BLOCK, true).unwrap();
+        cx.torrents.set_begun(id, piece(index), true);
+        for block in 0..2 {
+            assert_eq!(pieces.take_open(slot), Some(block));
+            pieces.block_received(slot, block, origin, || Sum::NONE);
+            pieces.block_written(slot, block);
+        }
+        pieces.get_mut(slot).unwrap().state = state;
+        slot
+    }
+
+    #[test]
+    fn only_a_piece_that_is_being_verified_was_downloaded() {
+        for (state, taken) in [
+            (None, false),
+            (Some(PieceState::Fetching), false),
+            (Some(PieceState::Written), false),
+            (Some(PieceState::Verifying), true),
+        ] {
+            let (mut parts, id) = parts(Have::Nothing);
+            if let Some(state) = state {
+                in_progress(&mut parts, id, 3, 1, state);
+            }
+            let was = swarm().downloaded_piece(&mut parts, id, piece(3), true);
+            assert_eq!(was, taken, "{state:?}");
+            let torrent = parts.cx.torrents.get(id).unwrap();
+            assert_eq!(torrent.missing, 8 - u32::from(taken), "{state:?}");
+            let has = parts.cx.torrents.contains(torrent.have, piece(3));
+            assert_eq!(has, taken, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn peers_are_told_of_a_good_piece() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let mut swarm = swarm();
+        let open = peer(&mut parts.cx, id, true);
+        let greeting = peer(&mut parts.cx, id, true);
+        parts.cx.peers.set_state(greeting, LinkState::Greeting);
+        while parts.cx.peers.next_ready().is_some() {}
+        in_progress(&mut parts, id, 3, 1, PieceState::Verifying);
+        assert!(swarm.downloaded_piece(&mut parts, id, piece(3), true));
+        assert_eq!(swarm.have_log.next(id, 0).map(|(_, piece)| piece), Some(3));
+        assert_eq!(parts.cx.peers.next_ready(), Some(open));
+        assert_eq!(
+            parts.cx.peers.next_ready(),
+            None,
+            "it is told at its greeting"
+        );
+    }
+
+    #[test]
+    fn whoever_shared_in_a_good_piece_gets_credit() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let (giver, other) = (peer(&mut parts.cx, id, true), peer(&mut parts.cx, id, true));
+        let from = origin(parts.cx.peers[giver].link.addr);
+        in_progress(&mut parts, id, 3, from, PieceState::Verifying);
+        swarm().downloaded_piece(&mut parts, id, piece(3), true);
+        let good = [giver, other].map(|slot| parts.cx.peers[slot].download.good_pieces);
+        assert_eq!(good, [1, 0]);
+    }
+
+    #[test]
+    fn whoever_sent_all_of_bad_pieces_is_banned() {
+        // The number of pieces, and whether each came from one origin: is it closed, and banned.
+        for (count, from_one, banned) in [(1, true, false), (2, true, true), (2, false, false)] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let mut swarm = swarm();
+            let giver = peer(&mut parts.cx, id, true);
+            let from = origin(parts.cx.peers[giver].link.addr);
+            for index in 0..count {
+                let slot = in_progress(&mut parts, id, index, from, PieceState::Verifying);
+                if !from_one {
+                    let pieces = &mut parts.download.in_progress;
+                    pieces.block_received(slot, 1, from + 1, || Sum::NONE);
+                }
+                assert!(swarm.downloaded_piece(&mut parts, id, piece(index), false));
+                // It is fetched again, from one peer.
+                let partial = parts.download.in_progress.get(slot).unwrap();
+                assert_eq!((partial.state, partial.open), (PieceState::Fetching, 2));
+                assert!(partial.evidence.alone && parts.cx.wakes.take(Wake::Request));
+            }
+            let torrent = parts.cx.torrents.get(id).unwrap();
+            assert_eq!((torrent.bad_pieces, torrent.missing), (count, 8));
+            assert_eq!(swarm.bans.is_banned(parts.cx.now, from), banned, "{count}");
+            let closing = LinkState::Closing(Reason::BadPieces);
+            let is_closing = parts.cx.peers[giver].link.state == closing;
+            assert_eq!(is_closing, banned, "{count} {from_one}");
+        }
+    }
+
+    #[test]
+    fn the_last_piece_ends_the_download() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let mut swarm = swarm();
+        let (seed, leecher) = (peer(&mut parts.cx, id, true), peer(&mut parts.cx, id, true));
+        for (slot, count) in [(seed, 8), (leecher, 7)] {
+            let conn = &mut parts.cx.peers[slot];
+            (conn.download.have_count, conn.download.interested) = (count, true);
+        }
+        for index in 0..7 {
+            assert!(parts.cx.torrents.verified(id, piece(index), true));
+        }
+        parts.cx.torrents.get_mut(id).unwrap().missing = 1;
+        in_progress(&mut parts, id, 7, 1, PieceState::Verifying);
+        in_progress(&mut parts, id, 0, 1, PieceState::Fetching);
+        assert!(swarm.downloaded_piece(&mut parts, id, piece(7), true));
+        let torrent = parts.cx.torrents.get(id).unwrap();
+        assert_eq!((torrent.missing, torrent.have), (0, torrent::Bits::All));
+        assert!(parts.download.in_progress.of(id).next().is_none());
+        let states = [seed, leecher].map(|slot| parts.cx.peers[slot].link.state);
+        let parted = LinkState::Closing(Reason::BothSeeds);
+        assert_eq!(states, [parted, LinkState::Open]);
+        assert!(!parts.cx.peers[leecher].download.interested);
+    }
+}

@@ -22,3 +22,17 @@ impl Stash {
         self.owner.is_some_and(is_there)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_held_as_long_as_its_connection_is_there() {
+        let id = |tenancy| ConnId { slot: 3, tenancy };
+        assert!(!Stash::default().is_held(|_| true), "it is nobody's");
+        for (there, held) in [(id(7), true), (id(8), false)] {
+            assert_eq!(Stash::of(id(7)).is_held(|conn| conn == there), held);
+        }
+    }
+}

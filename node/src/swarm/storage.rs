@@ -258,3 +258,180 @@ impl Swarm<'_> {
         self.count_missing(on, id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use everseed_core::geometry::{BLOCK, BlockRef};
+
+    use super::*;
+    use crate::parts::small::{parts, peer, piece};
+    use crate::peer::LinkState;
+    use crate::peer::outbox::Out;
+    use crate::swarm::tests::swarm;
+    use crate::torrent::TorrentState;
+    use crate::upload::request_queue::ReplyKind;
+
+    fn block(index: u32) -> BlockRef {
+        BlockRef {
+            index,
+            begin: 0,
+            len: BLOCK,
+        }
+    }
+
+    #[test]
+    fn what_a_verified_piece_changes() {
+        // Whether the piece was here, whether it is good now: pieces that are missing then, and whether peers are told.
+        for (had, good, missing, told) in [
+            (false, false, 8, false),
+            (false, true, 7, true),
+            (true, true, 7, false),
+            (true, false, 8, false),
+        ] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let mut swarm = swarm();
+            if had {
+                parts.cx.torrents.verified(id, piece(3), true);
+                swarm.count_missing(&mut parts, id);
+            }
+            let torrent = parts.cx.torrents.get_mut(id).unwrap();
+            torrent.verifying = Some(piece(3));
+            swarm.verified(&mut parts, id, piece(3), good);
+            let torrent = parts.cx.torrents.get(id).unwrap();
+            assert_eq!((torrent.missing, torrent.verifying), (missing, None));
+            let has = parts.cx.torrents.contains(torrent.have, piece(3));
+            assert_eq!(has, good, "{had} {good}");
+            let is_told = swarm.have_log.next(id, 0).is_some();
+            assert_eq!(is_told, told, "{had} {good}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_piece_that_is_bad() {
+        type Change = fn(&mut crate::peer::Conn);
+        let gone = LinkState::Closing(Reason::MissingPiece);
+        let cases: [(&str, bool, Change, LinkState); 4] = [
+            ("nothing", false, |_| (), LinkState::Open),
+            (
+                "it waits, without Fast",
+                false,
+                |conn| conn.upload.awaits_verify = Some(piece(3)),
+                gone,
+            ),
+            (
+                "it waits, with Fast",
+                true,
+                |conn| conn.upload.awaits_verify = Some(piece(3)),
+                LinkState::Open,
+            ),
+            (
+                "a block is half sent",
+                true,
+                |conn| conn.link.outbox.current = Some(Out::Piece(block(3))),
+                gone,
+            ),
+        ];
+        for (name, fast, change, state) in cases {
+            let (mut parts, id) = parts(Have::All);
+            let slot = peer(&mut parts.cx, id, fast);
+            let conn = &mut parts.cx.peers[slot];
+            change(conn);
+            let list = &mut conn.upload.requests;
+            parts.upload.queue.push(list, block(3), ReplyKind::Piece);
+            swarm().verified(&mut parts, id, piece(3), false);
+            let conn = &parts.cx.peers[slot];
+            assert_eq!(conn.link.state, state, "{name}");
+            if state == LinkState::Open {
+                let kind = parts.upload.queue.at(conn.upload.requests.front());
+                let kind = kind.map(|(_, kind, _)| kind);
+                let rejected = kind == Some(ReplyKind::Reject);
+                assert_eq!(rejected, fast, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_that_cannot_be_written_are_left_out() {
+        for (pieces, missing) in [(2..4, 6), (7..90, 7), (0..8, 0), (3..3, 8)] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let first = parts.download.in_progress.begin(id, 2, 2 * BLOCK, false);
+            assert!(first.is_some());
+            let range = pieces.clone();
+            swarm().leave_out(&mut parts, id, range);
+            let torrent = parts.cx.torrents.get(id).unwrap();
+            assert_eq!((torrent.missing, torrent.narrowed), (missing, true));
+            let begun = parts.download.in_progress.find(id, piece(2)).is_some();
+            assert_eq!(begun, !pieces.contains(&2), "{pieces:?}");
+            assert!(parts.cx.wakes.has(Wake::EndDownloads) && parts.cx.wakes.has(Wake::Request));
+        }
+    }
+
+    #[test]
+    fn a_download_that_lacks_only_what_is_left_out_ends() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let mut swarm = swarm();
+        let slot = peer(&mut parts.cx, id, true);
+        parts.cx.peers[slot].download.interested = true;
+        swarm.finish_narrowed(&mut parts);
+        assert!(parts.cx.peers[slot].download.interested, "all is missing");
+        swarm.leave_out(&mut parts, id, 0..8);
+        swarm.finish_narrowed(&mut parts);
+        assert!(!parts.cx.peers[slot].download.interested);
+    }
+
+    #[test]
+    fn a_suspected_piece_is_verified_first_and_one_at_a_time() {
+        let (mut parts, id) = parts(Have::Some(&[0b0111_1111]));
+        let mut swarm = swarm();
+        parts.upload.suspect = Some((id, piece(5)));
+        swarm.recheck(&mut parts, id);
+        let verify = |piece, fresh| Action::Verify {
+            torrent: id,
+            piece,
+            fresh,
+        };
+        let first = swarm.doubt_action(&mut parts);
+        assert_eq!(first, Some(verify(piece(5), true)));
+        assert_eq!(swarm.doubt_action(&mut parts), None, "one at a time");
+        swarm.verified(&mut parts, id, piece(5), true);
+        let then = swarm.doubt_action(&mut parts);
+        assert_eq!(then, Some(verify(piece(0), false)), "it is not good");
+        swarm.verified(&mut parts, id, piece(0), false);
+        assert_eq!(swarm.doubt_action(&mut parts), None, "all others are good");
+    }
+
+    #[test]
+    fn a_suspended_torrent_serves_nobody_until_it_is_restored() {
+        let (mut parts, id) = parts(Have::All);
+        let mut swarm = swarm();
+        let slot = peer(&mut parts.cx, id, true);
+        swarm.suspend(&mut parts, id);
+        let state = |parts: &Parts<'_>| parts.cx.torrents.get(id).unwrap().state;
+        assert_eq!(state(&parts), TorrentState::Suspended);
+        let gone = LinkState::Closing(Reason::TorrentGone);
+        assert_eq!(parts.cx.peers[slot].link.state, gone);
+        swarm.storage_restored(&mut parts, id, Have::Some(&[0x80]));
+        assert_eq!(state(&parts), TorrentState::Active);
+        let torrent = parts.cx.torrents.get(id).unwrap();
+        let has = [0, 1].map(|n| parts.cx.torrents.contains(torrent.have, piece(n)));
+        assert_eq!(has, [true, false]);
+    }
+
+    #[test]
+    fn a_torrent_whose_files_changed_is_verified_again() {
+        let (mut parts, id) = parts(Have::All);
+        let mut swarm = swarm();
+        let good = |parts: &Parts<'_>| {
+            let torrent = parts.cx.torrents.get(id).unwrap();
+            [0, 7].map(|n| parts.cx.torrents.contains(torrent.good, piece(n)))
+        };
+        assert_eq!(good(&parts), [true; 2]);
+        swarm.storage_changed(&mut parts, id, Have::Some(&[0xfe]));
+        assert_eq!(good(&parts), [false; 2]);
+        let torrent = parts.cx.torrents.get(id).unwrap();
+        let has = [0, 7].map(|n| parts.cx.torrents.contains(torrent.have, piece(n)));
+        assert_eq!(has, [true, false], "what is gone is not told of");
+        let action = swarm.doubt_action(&mut parts);
+        assert!(matches!(action, Some(Action::Verify { piece: p, .. }) if p == piece(0)));
+    }
+}

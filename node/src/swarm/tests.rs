@@ -17,7 +17,8 @@ use crate::swarm::outbound::Cursor;
 use crate::upload::request_queue::ReplyKind;
 use crate::wake::Wake;
 
-fn swarm() -> Swarm<'static> {
+/// A swarm without connections.
+pub(super) fn swarm() -> Swarm<'static> {
     let identity = Identity {
         peer_id: *b"-ES0100-aaaaaaaaaaaa",
         port: 6881,
@@ -56,7 +57,6 @@ fn two_who_need_nothing_part() {
 fn a_close_gives_everything_back() {
     let (mut parts, id) = parts(Have::Nothing);
     let slot = peer(&mut parts.cx, id, true);
-    parts.cx.torrents.get_mut(id).unwrap().conns += 1;
     let (download, cx) = (&mut parts.download, &mut parts.cx);
     download.availability.peer_has_bits(cx, slot, 0, &[0xff]);
     download.update_interest(cx, slot);
@@ -164,7 +164,6 @@ fn the_lowest_priority_gives_way() {
             let conn = &mut parts.cx.peers[slot];
             conn.link.addr = ([60 + slot as u8, 1, 2, 3], 6881).into();
             conn.upload.interested = true;
-            parts.cx.torrents.get_mut(id).unwrap().conns += 1;
         }
         parts.cx.now = parts.cx.now + Duration::from_secs(60);
         for conn in parts.cx.peers.iter_mut().filter(|c| c.link.addr.is_ipv4()) {

@@ -89,3 +89,106 @@ impl Swarm<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use everseed_core::geometry::{BLOCK, BlockRef};
+
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::{parts, peer, piece};
+    use crate::swarm::tests::swarm;
+    use crate::upload::request_queue::ReplyKind;
+
+    #[test]
+    fn how_long_each_state_may_last() {
+        for (state, seconds, reason) in [
+            (LinkState::Dial, 20, Reason::Gone),
+            (LinkState::Dialling, 20, Reason::Gone),
+            (LinkState::Greeting, 10, Reason::SlowHandshake),
+            (LinkState::Wake, 20, Reason::Asleep),
+            (LinkState::Waking, 20, Reason::Asleep),
+            (LinkState::Open, 190, Reason::Idle),
+        ] {
+            for (more, expected) in [(0, state), (1, LinkState::Closing(reason))] {
+                let (mut parts, id) = parts(Have::All);
+                let slot = peer(&mut parts.cx, id, true);
+                parts.cx.peers.set_state(slot, state);
+                parts.cx.now = parts.cx.now + Duration::from_secs(seconds + more);
+                swarm().sweep(&mut parts);
+                assert_eq!(
+                    parts.cx.peers[slot].link.state, expected,
+                    "{seconds} + {more}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_takes_nothing_of_what_it_requested_is_closed() {
+        type Change = fn(&mut Parts<'_>, usize);
+        let request = |parts: &mut Parts<'_>, slot: usize| {
+            let block = BlockRef {
+                index: 0,
+                begin: 0,
+                len: BLOCK,
+            };
+            let list = &mut parts.cx.peers[slot].upload.requests;
+            parts.upload.queue.push(list, block, ReplyKind::Piece);
+        };
+        let cases: [(&str, bool, Change, bool); 5] = [
+            ("nothing was requested", false, |_, _| (), false),
+            ("it reads nothing", true, |_, _| (), true),
+            (
+                "the disk is slow",
+                true,
+                |parts, slot| parts.cx.peers[slot].upload.awaits_verify = Some(piece(0)),
+                false,
+            ),
+            (
+                "the upload limit is reached",
+                true,
+                |parts, _| parts.cx.wakes.add(Wake::SendAtRate),
+                false,
+            ),
+            (
+                "it is, and there was a block for this peer",
+                true,
+                |parts, slot| {
+                    parts.cx.wakes.add(Wake::SendAtRate);
+                    parts.cx.peers[slot].upload.offered_at = Some(parts.cx.now);
+                },
+                true,
+            ),
+        ];
+        for (name, requested, change, closed) in cases {
+            let (mut parts, id) = parts(Have::All);
+            let slot = peer(&mut parts.cx, id, true);
+            if requested {
+                request(&mut parts, slot);
+            }
+            change(&mut parts, slot);
+            for (seconds, closed) in [(60, false), (1, closed)] {
+                parts.cx.now = parts.cx.now + Duration::from_secs(seconds);
+                let reason = swarm().overdue(&parts, slot);
+                assert_eq!(
+                    reason,
+                    closed.then_some(Reason::Stalled),
+                    "{name}, {seconds} s"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_sweep_rests_without_connections() {
+        let (mut parts, id) = parts(Have::All);
+        let mut swarm = swarm();
+        swarm.sweep(&mut parts);
+        assert_eq!(swarm.next_sweep, None);
+        peer(&mut parts.cx, id, true);
+        swarm.sweep(&mut parts);
+        assert_eq!(swarm.next_sweep, Some(parts.cx.now + PERIOD));
+        assert!(parts.cx.wakes.has(Wake::TellPeers) && parts.cx.wakes.has(Wake::FillSlots));
+    }
+}

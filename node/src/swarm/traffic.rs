@@ -182,3 +182,143 @@ impl Swarm<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use everseed_core::geometry::{BLOCK, BlockRef};
+
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::{parts, peer, piece};
+    use crate::peer::Reason;
+    use crate::peer::outbox::Stage;
+    use crate::rate::Bucket;
+    use crate::swarm::tests::swarm;
+    use crate::upload::request_queue::ReplyKind;
+
+    const BLOCK_0: BlockRef = BlockRef {
+        index: 0,
+        begin: 0,
+        len: BLOCK,
+    };
+
+    #[test]
+    fn what_a_connection_needs_in_each_state() {
+        let (mut parts, id) = parts(Have::All);
+        let mut swarm = swarm();
+        let slot = peer(&mut parts.cx, id, true);
+        let (conn, addr) = (parts.cx.peers.id(slot), parts.cx.peers[slot].link.addr);
+        let reason = Reason::Idle;
+        // We called it, so we speak first.
+        parts.cx.peers[slot].link.incoming = false;
+        for (state, action, then) in [
+            (
+                LinkState::Dial,
+                Some(Action::Connect { conn, addr }),
+                LinkState::Dialling,
+            ),
+            (LinkState::Dialling, None, LinkState::Dialling),
+            (
+                LinkState::Greeting,
+                Some(Action::Transmit { conn }),
+                LinkState::Greeting,
+            ),
+            (
+                LinkState::Wake,
+                Some(Action::Wake { torrent: id }),
+                LinkState::Waking,
+            ),
+            (LinkState::Waking, None, LinkState::Waking),
+            (
+                LinkState::Open,
+                Some(Action::Transmit { conn }),
+                LinkState::Open,
+            ),
+            (
+                LinkState::Closing(reason),
+                Some(Action::Close { conn, addr, reason }),
+                LinkState::Free,
+            ),
+        ] {
+            parts.cx.peers.set_state(slot, state);
+            assert_eq!(swarm.action(&mut parts, slot), action, "{state:?}");
+            assert_eq!(parts.cx.peers[slot].link.state, then, "{state:?}");
+        }
+        assert_eq!(swarm.action(&mut parts, slot), None, "it is free");
+    }
+
+    /// A peer that was told everything and requests a block.
+    fn requests(parts: &mut Parts<'_>, slot: usize) {
+        let conn = &mut parts.cx.peers[slot];
+        conn.link.outbox.stage = Stage::Ready;
+        (conn.link.outbox.told_unchoked, conn.upload.unchoked) = (true, true);
+        let list = &mut conn.upload.requests;
+        parts.upload.queue.push(list, BLOCK_0, ReplyKind::Piece);
+    }
+
+    #[test]
+    fn a_block_waits_for_the_upload_limit() {
+        for (used, waits) in [(0, false), (1_000_000, true)] {
+            let (mut parts, id) = parts(Have::All);
+            let slot = peer(&mut parts.cx, id, true);
+            requests(&mut parts, slot);
+            parts.upload.rate = Bucket::new(Some(1000));
+            parts.upload.rate.take(parts.cx.now, used);
+            let conn = parts.cx.peers.id(slot);
+            let action = swarm().action(&mut parts, slot);
+            assert_eq!(
+                action,
+                (!waits).then_some(Action::Transmit { conn }),
+                "{used}"
+            );
+            assert_eq!(parts.cx.wakes.has(Wake::SendAtRate), waits, "{used}");
+            // Since then it is the peer that is waited for.
+            let offered = parts.cx.peers[slot].upload.offered_at;
+            assert_eq!(offered, (!waits).then_some(parts.cx.now), "{used}");
+        }
+    }
+
+    #[test]
+    fn a_piece_that_may_have_changed_is_verified_once_before_it_is_sent() {
+        let (mut parts, id) = parts(Have::All);
+        let mut swarm = swarm();
+        let slot = peer(&mut parts.cx, id, true);
+        requests(&mut parts, slot);
+        assert!(parts.cx.torrents.doubt(id, Have::All));
+        let verify = Action::Verify {
+            torrent: id,
+            piece: piece(0),
+            fresh: false,
+        };
+        assert_eq!(swarm.action(&mut parts, slot), Some(verify));
+        assert_eq!(parts.cx.peers[slot].upload.awaits_verify, Some(piece(0)));
+        assert_eq!(swarm.action(&mut parts, slot), None, "it is being verified");
+        swarm.verified(&mut parts, id, piece(0), true);
+        let conn = parts.cx.peers.id(slot);
+        let sends = Some(Action::Transmit { conn });
+        assert_eq!(swarm.action(&mut parts, slot), sends);
+    }
+
+    #[test]
+    fn what_is_sent_is_counted() {
+        // The message, bytes of content of it that went out: requests that are left, bytes that count.
+        for (out, fresh, body, left, counted) in [
+            (Out::Piece(BLOCK_0), true, BLOCK, 0, BLOCK),
+            (Out::Piece(BLOCK_0), true, 7, 0, 7),
+            (Out::Piece(BLOCK_0), false, 9, 1, 9),
+            (Out::Reject(BLOCK_0), true, 0, 0, 0),
+            (Out::Metadata(0), true, 500, 0, 0),
+            (Out::KeepAlive, true, 0, 1, 0),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let slot = peer(&mut parts.cx, id, true);
+            requests(&mut parts, slot);
+            swarm().sent(&mut parts, slot, out, fresh, body);
+            let side = &parts.cx.peers[slot].upload;
+            assert_eq!(side.requests.len(), left, "{out:?} {fresh}");
+            let torrent = parts.cx.torrents.get(id).unwrap();
+            let all = [side.uploaded, torrent.uploaded, parts.upload.uploaded];
+            assert_eq!(all, [u64::from(counted); 3], "{out:?} {fresh}");
+        }
+    }
+}
