@@ -263,3 +263,126 @@ fn range_of(conn: &Conn) -> Option<LentRange> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::Parts;
+    use crate::parts::small::{geometry, parts, peer, piece, unknown};
+
+    #[test]
+    fn a_peer_that_has_every_piece_is_a_seed_and_not_counted() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let Parts { cx, download, .. } = &mut parts;
+        let slot = peer(cx, id, true);
+        for piece in 0..8 {
+            cx.peers[slot].download.have_count = piece + 1;
+            download.availability.peer_has(cx, slot, piece);
+            // A piece that is told twice counts once.
+            download.availability.peer_has(cx, slot, piece);
+            let seed = cx.peers[slot].download.has == Has::All;
+            assert_eq!(seed, piece == 7, "{piece}");
+            let counted: u16 = download.availability.counts.iter().sum();
+            let expected = if seed { 0 } else { piece + 1 };
+            assert_eq!(u32::from(counted), expected, "{piece}");
+        }
+    }
+
+    #[test]
+    fn without_memory_a_peer_counts_as_having_nothing() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let Parts { cx, download, .. } = &mut parts;
+        download.availability.bytes = &mut [];
+        let slot = peer(cx, id, true);
+        download.availability.peer_has_bits(cx, slot, 0, &[0xff]);
+        assert_eq!(cx.peers[slot].download.has, Has::Nothing);
+        download.availability.peer_has_all(cx, slot);
+        assert_eq!(cx.peers[slot].download.has, Has::All);
+    }
+
+    #[test]
+    fn bitfields_before_the_metadata_have_a_share_of_the_memory() {
+        // Of 64 bytes: those that another such peer has, and those that come: whether they are kept.
+        for (other, len, kept) in [
+            (0, 4, true),
+            (0, 5, false),
+            (0, 0, false),
+            (28, 4, true),
+            (29, 4, false),
+        ] {
+            let (mut parts, id) = unknown();
+            let Parts { cx, download, .. } = &mut parts;
+            download.availability.bytes = std::vec![0xff; 64].leak();
+            let (first, slot) = (peer(cx, id, true), peer(cx, id, true));
+            if other > 0 {
+                let range = LentRange {
+                    start: 0,
+                    len: other,
+                };
+                cx.peers[first].download.has = Has::Some(range);
+            }
+            let was = download.availability.keep_early(cx, slot, len);
+            assert_eq!(was, kept, "{len} beside {other}");
+            if let Has::Some(range) = cx.peers[slot].download.has {
+                let bytes = range.get(download.availability.bytes);
+                assert!(bytes.iter().all(|&byte| byte == 0), "{len} beside {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn bits_beyond_the_last_piece_do_not_count() {
+        let (mut parts, id) = unknown();
+        let Parts { cx, download, .. } = &mut parts;
+        download.availability.bytes = std::vec![0; 64].leak();
+        let slot = peer(cx, id, true);
+        assert!(download.availability.keep_early(cx, slot, 1));
+        download
+            .availability
+            .early_bits(cx, slot, 0, &[0b1000_0011]);
+        let block = u64::from(everseed_core::geometry::BLOCK);
+        let six = everseed_core::geometry::Geometry::new(6 * block, block).unwrap();
+        cx.torrents.begin_content(id, six, Have::Nothing).unwrap();
+        assert_eq!(download.availability.settle_early(cx, slot), Ok(()));
+        assert_eq!(cx.peers[slot].download.have_count, 1);
+        assert_eq!(download.availability.bytes[0], 0b1000_0000);
+    }
+
+    #[test]
+    fn what_nobody_has() {
+        // What two peers have, what we have: the pieces that nobody has, and the first of them.
+        for (a, b, have, stuck) in [
+            (0xf0, 0x0e, &[0x00], None),
+            (0xf0, 0x0e, &[0xfe], Some((1, 7))),
+            (0xf0, 0x00, &[0xf0], Some((4, 4))),
+            (0xf0, 0x01, &[0xf0], None),
+        ] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let Parts { cx, download, .. } = &mut parts;
+            for bits in [a, b] {
+                let slot = peer(cx, id, true);
+                download.availability.peer_has_bits(cx, slot, 0, &[bits]);
+            }
+            for index in 0..8 {
+                if bits::get(have, index) {
+                    assert!(cx.torrents.verified(id, piece(index), true));
+                }
+            }
+            let found = download.availability.stuck(&cx.peers, &cx.torrents, id);
+            let found = found.map(|stuck| {
+                assert_eq!(stuck.peers, 2);
+                (stuck.pieces, stuck.first.get())
+            });
+            assert_eq!(found, stuck, "{a:x} {b:x} {have:x?}");
+            // A seed has it.
+            let seed = peer(cx, id, true);
+            download.availability.peer_has_all(cx, seed);
+            let found = download.availability.stuck(&cx.peers, &cx.torrents, id);
+            assert!(found.is_none());
+        }
+        assert_eq!(geometry().pieces(), 8);
+    }
+}

@@ -361,3 +361,212 @@ impl<'m> Download<'m> {
 pub(crate) fn next_set(bytes: &[u8], from: u32, pieces: u32) -> Option<u32> {
     (from..pieces).find(|&piece| bits::get(bytes, piece))
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::api::Have;
+    use crate::download::tests::requested_from;
+    use crate::parts::Parts;
+    use crate::parts::small::{parts, peer, piece};
+
+    /// The first block that is pending at a peer.
+    fn first(parts: &Parts<'_>, slot: usize) -> (u16, BlockRef) {
+        let at = parts.cx.peers[slot].download.pending.head;
+        let pending = parts.download.pending.get(at).unwrap();
+        (at, parts.download.block_ref(&parts.cx, pending).unwrap())
+    }
+
+    /// All of the first pending block of a peer arrives.
+    fn arrives(parts: &mut Parts<'static>, slot: usize) -> (u16, BlockRef) {
+        let (at, block) = first(parts, slot);
+        let Parts { cx, download, .. } = parts;
+        assert_eq!(download.piece(cx, slot, block), Ok(()));
+        download.block_bytes(cx, slot, &std::vec![7; block.len as usize]);
+        (at, block)
+    }
+
+    #[test]
+    fn a_block_arrives_in_parts_and_is_written_and_verified() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let slot = requested_from(&mut parts, id);
+        let (at, block) = first(&parts, slot);
+        let Parts { cx, download, .. } = &mut parts;
+        assert_eq!(download.piece(cx, slot, block), Ok(()));
+        assert_eq!(cx.peers[slot].link.payload, Payload::Block);
+        download.block_bytes(cx, slot, &[1; 1000]);
+        let rest = download.block_space(at).unwrap();
+        assert_eq!(rest.len(), BLOCK as usize - 1000);
+        rest.fill(2);
+        assert_eq!(download.storage_action(cx), None, "it is not whole");
+        download.block_bytes_received(cx, slot, BLOCK as usize - 1000);
+        let all = [
+            download.downloaded,
+            cx.peers[slot].download.downloaded,
+            cx.torrents.get(id).unwrap().downloaded,
+        ];
+        assert_eq!(all, [u64::from(BLOCK); 3]);
+        let Some(Action::Write { block, span }) = download.storage_action(cx) else {
+            panic!("a block to write");
+        };
+        assert_eq!((span.torrent, span.len), (id, BLOCK));
+        let bytes = download.blocks.hand_out(block).unwrap();
+        assert_eq!((bytes[999], bytes[1000]), (1, 2));
+        let free = download.blocks.free();
+        assert_eq!(download.block_written(cx, block, bytes, Ok(())), None);
+        assert_eq!(download.blocks.free(), free + 1);
+        assert_eq!(
+            download.storage_action(cx),
+            None,
+            "one block of two is missing"
+        );
+        // The other block of the piece.
+        arrives(&mut parts, slot);
+        let Parts { cx, download, .. } = &mut parts;
+        let Some(Action::Write { block, span: other }) = download.storage_action(cx) else {
+            panic!("a block to write");
+        };
+        let bytes = download.blocks.hand_out(block).unwrap();
+        assert_eq!(download.block_written(cx, block, bytes, Ok(())), None);
+        let index = u32::try_from(span.offset.min(other.offset) / (2 * u64::from(BLOCK)));
+        let verify = Action::Verify {
+            torrent: id,
+            piece: piece(index.unwrap()),
+            fresh: false,
+        };
+        assert_eq!(download.storage_action(cx), Some(verify));
+        assert_eq!(download.storage_action(cx), None, "once");
+    }
+
+    #[test]
+    fn blocks_that_were_not_requested_are_skipped_up_to_a_limit() {
+        // Cancelled or rejected requests, whose blocks may be on their way: blocks that are skipped before it is too much.
+        for (excused, most) in [(0, 16), (3, 19)] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let Parts { cx, download, .. } = &mut parts;
+            let slot = peer(cx, id, true);
+            cx.peers[slot].download.excused = excused;
+            let block = BlockRef {
+                index: 0,
+                begin: 0,
+                len: BLOCK,
+            };
+            for n in 0..most {
+                assert_eq!(download.piece(cx, slot, block), Ok(()), "{n} of {most}");
+                assert_eq!(cx.peers[slot].link.payload, Payload::Unrequested);
+            }
+            assert_eq!(download.piece(cx, slot, block), Err(Reason::Unasked));
+        }
+    }
+
+    #[test]
+    fn what_a_write_changes() {
+        // The result: whether the torrent takes no more, whether pieces are left out, blocks of the piece that are open.
+        let bad = StorageError::Pieces { first: 1, end: 3 };
+        for (result, refused, left_out, requested) in [
+            (Ok(()), false, None, 3),
+            (Err(StorageError::Full), true, None, 0),
+            (Err(bad), false, Some(1..3), 3),
+        ] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let slot = requested_from(&mut parts, id);
+            arrives(&mut parts, slot);
+            let Parts { cx, download, .. } = &mut parts;
+            let Some(Action::Write { block, .. }) = download.storage_action(cx) else {
+                panic!("a block to write");
+            };
+            // Requests that were sent stay, as they are answered; these are not sent yet.
+            let mut at = cx.peers[slot].download.pending.head;
+            while let Some(pending) = download.pending.get_mut(at) {
+                pending.state = BlockState::Reserved;
+                at = pending.next;
+            }
+            let bytes = download.blocks.hand_out(block).unwrap();
+            let out = download.block_written(cx, block, bytes, result);
+            assert_eq!(out, left_out.map(|range| (id, range)), "{result:?}");
+            let is = cx.torrents.get(id).unwrap().refused.is_some();
+            assert_eq!(is, refused, "{result:?}");
+            let pending = cx.peers[slot].download.pending.len;
+            assert_eq!(pending, requested, "{result:?}");
+            assert_eq!(
+                download.blocks.free(),
+                6 - usize::from(pending),
+                "{result:?}"
+            );
+            if refused {
+                assert!(!cx.torrents.fetches(id));
+                download.storage_writable(cx, id);
+                assert!(cx.torrents.fetches(id) && cx.wakes.has(Wake::Request));
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_that_is_here_is_cancelled_elsewhere() {
+        for endgame in [true, false] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let slot = requested_from(&mut parts, id);
+            let (at, block) = first(&parts, slot);
+            let Parts { cx, download, .. } = &mut parts;
+            let pending = *download.pending.get(at).unwrap();
+            let other = peer(cx, id, true);
+            download.reserve(cx, other, pending.partial, pending.index);
+            let twin = cx.peers[other].download.pending.head;
+            download.pending.get_mut(twin).unwrap().state = BlockState::Requested;
+            cx.torrents.get_mut(id).unwrap().endgame = endgame;
+            arrives(&mut parts, slot);
+            let side = &parts.cx.peers[other].download;
+            let left = u16::from(!endgame);
+            assert_eq!(side.pending.len, left, "{endgame}");
+            let cancels = side.cancels.iter().filter(|&&c| c == block).count();
+            assert_eq!(cancels, usize::from(endgame));
+        }
+    }
+
+    #[test]
+    fn a_piece_that_is_given_up_leaves_nothing_behind() {
+        for (state, free) in [
+            (BlockState::Requested, 6),
+            (BlockState::Write, 6),
+            // Its bytes come back from the host.
+            (BlockState::Writing, 5),
+        ] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let slot = requested_from(&mut parts, id);
+            let (at, _) = match state {
+                BlockState::Requested => first(&parts, slot),
+                _ => arrives(&mut parts, slot),
+            };
+            let Parts { cx, download, .. } = &mut parts;
+            if state == BlockState::Writing {
+                assert!(download.storage_action(cx).is_some());
+            }
+            let partial = download.pending.get(at).unwrap().partial;
+            let all: std::vec::Vec<_> = download.in_progress.of(id).map(|(at, _)| at).collect();
+            assert!(all.contains(&partial));
+            for partial in all {
+                download.give_up(cx, partial);
+            }
+            assert_eq!(download.blocks.free(), free, "{state:?}");
+            assert!(download.in_progress.of(id).next().is_none());
+            assert_eq!(cx.peers[slot].download.pending.len, 0);
+            assert_eq!(download.storage_action(cx), None, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_torrent_that_goes_takes_its_pieces_in_progress_with_it() {
+        let (mut parts, id) = parts(Have::Nothing);
+        let slot = requested_from(&mut parts, id);
+        arrives(&mut parts, slot);
+        let Parts { cx, download, .. } = &mut parts;
+        download.drop_all_pending(cx, slot, false);
+        download.forget_partials(cx, id);
+        assert_eq!(download.blocks.free(), 6);
+        assert!(download.in_progress.of(id).next().is_none());
+        let torrent = cx.torrents.get(id).unwrap();
+        assert_eq!(cx.torrents.count(torrent.begun, 8), 0);
+    }
+}

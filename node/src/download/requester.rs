@@ -1,5 +1,8 @@
 //! The requester: which blocks are requested from which peer, how many at a time, and whether we are interested.
 
+#[cfg(test)]
+mod tests;
+
 use everseed_core::geometry::{BLOCK, BlockRef, PieceIndex, TorrentId};
 
 use crate::api::Order;

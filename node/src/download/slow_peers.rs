@@ -301,3 +301,177 @@ impl Download<'_> {
         cx.wakes.add(Wake::Request);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use everseed_core::geometry::BLOCK;
+    use everseed_core::time::Instant;
+
+    use super::*;
+    use crate::api::Have;
+    use crate::download::tests::requested_from;
+    use crate::parts::Parts;
+    use crate::parts::small::{parts, peer};
+
+    /// A peer that was asked for four blocks and another that serves us too.
+    fn slow_and_other() -> (Parts<'static>, TorrentId, usize, usize) {
+        let (mut parts, id) = parts(Have::Nothing);
+        let slow = requested_from(&mut parts, id);
+        let Parts { cx, download, .. } = &mut parts;
+        let other = peer(cx, id, true);
+        download.availability.peer_has_all(cx, other);
+        let side = &mut cx.peers[other].download;
+        (side.interested, side.unchoked) = (true, true);
+        (parts, id, slow, other)
+    }
+
+    #[test]
+    fn who_loses_a_block_to_whom() {
+        // Seconds without a block, blocks that are pending at the other, blocks that each sent of late: is one taken.
+        for (seconds, pending, sent, taken) in [
+            (9, 0, [0, 0], false),
+            (10, 0, [0, 0], true),
+            (10, 1, [0, 0], false),
+            (10, 1, [1, 4], false),
+            (10, 1, [1, 5], true),
+        ] {
+            let (mut parts, _, slow, other) = slow_and_other();
+            let Parts { cx, download, .. } = &mut parts;
+            while download.blocks.free() > 0 {
+                download.blocks.take();
+            }
+            for (slot, blocks) in [slow, other].into_iter().zip(sent) {
+                cx.peers[slot].download.downloaded = blocks * u64::from(BLOCK);
+            }
+            cx.peers[other].download.pending.len = pending;
+            cx.now = cx.now + Duration::from_secs(seconds);
+            let case = (seconds, pending, sent);
+            assert_eq!(download.take_from_slow(cx, other), taken, "{case:?}");
+            let left = cx.peers[slow].download.pending.len;
+            assert_eq!(left, 4 - u16::from(taken), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn slow_peers_are_looked_for_once_a_second() {
+        let (mut parts, _, slow, other) = slow_and_other();
+        let Parts { cx, download, .. } = &mut parts;
+        while download.blocks.free() > 0 {
+            download.blocks.take();
+        }
+        let started = cx.now;
+        // Nobody is late.
+        assert!(!download.take_from_slow(cx, other));
+        cx.peers[slow].download.last_block_at = Instant::ZERO;
+        for (ms, taken) in [(999, false), (1000, true)] {
+            cx.now = started + Duration::from_millis(ms);
+            assert_eq!(download.take_from_slow(cx, other), taken, "{ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_late_block_is_requested_from_a_second_peer() {
+        // Seconds since the request, whether all that is missing is begun, whether it is being received.
+        for (seconds, endgame, receiving, requested) in [
+            (9, false, false, false),
+            (10, false, false, true),
+            (10, false, true, true),
+            (0, true, false, true),
+            (4, true, true, false),
+            (5, true, true, true),
+        ] {
+            let (mut parts, id, slow, other) = slow_and_other();
+            let Parts { cx, download, .. } = &mut parts;
+            if endgame {
+                let begun = download.in_progress.of(id).count();
+                cx.torrents.get_mut(id).unwrap().missing = u32::try_from(begun).unwrap();
+            }
+            let mut at = cx.peers[slow].download.pending.head;
+            while let Some(pending) = download.pending.get_mut(at) {
+                if receiving {
+                    pending.state = BlockState::Receiving;
+                }
+                at = pending.next;
+            }
+            cx.now = cx.now + Duration::from_secs(seconds);
+            let found = download.late_block(cx, other, id);
+            let case = (seconds, endgame, receiving);
+            assert_eq!(found.is_some(), requested, "{case:?}");
+            // Not twice from the same.
+            assert_eq!(download.late_block(cx, slow, id), None, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn peers_that_snub_us_have_a_share_of_the_blocks() {
+        // Of six blocks: those that are pending at peers that snub us, peers that do not.
+        for (pending, sources, may) in [(0, 1, true), (1, 1, false), (1, 0, true)] {
+            let (mut parts, _, _, other) = slow_and_other();
+            let Parts { cx, download, .. } = &mut parts;
+            let side = &mut cx.peers[other].download;
+            (side.snubbed, side.pending.len) = (true, pending);
+            download.active_sources = sources;
+            let is = download.may_request_from_snubber(cx, other);
+            assert_eq!(is, may, "{pending} {sources}");
+        }
+    }
+
+    #[test]
+    fn from_whom_a_piece_comes_that_was_bad() {
+        // Of us and another: who sent a bad copy, whose copy has begun, good pieces, blocks of late. Whether it may be us.
+        type Case = ([bool; 2], Option<usize>, [u32; 2], [u64; 2], bool);
+        let cases: [Case; 9] = [
+            ([false, false], None, [0, 0], [0, 0], true),
+            ([true, false], None, [0, 0], [0, 0], false),
+            ([false, true], None, [0, 9], [0, 0], true),
+            ([true, true], None, [0, 0], [0, 0], true),
+            ([false, false], None, [1, 5], [0, 0], false),
+            ([false, false], None, [1, 4], [0, 0], true),
+            ([false, false], Some(0), [0, 9], [0, 9], true),
+            ([false, false], Some(1), [0, 0], [4, 1], false),
+            ([false, false], Some(1), [0, 0], [5, 1], true),
+        ];
+        for case in cases {
+            let (failed, begun, good, sent, may) = case;
+            let (mut parts, id, slow, other) = slow_and_other();
+            let Parts { cx, download, .. } = &mut parts;
+            let both = [other, slow];
+            for n in 0..2 {
+                let side = &mut cx.peers[both[n]].download;
+                (side.good_pieces, side.downloaded) = (good[n], sent[n]);
+            }
+            let from = both.map(|slot| origin(cx.peers[slot].link.addr));
+            let mut partial = *download.in_progress.of(id).next().unwrap().1;
+            partial.evidence.alone = true;
+            for n in (0..2).filter(|&n| failed[n]) {
+                partial.evidence.restart(from[n]);
+                partial.evidence.bad();
+            }
+            partial.evidence.sole = begun.map(|n| from[n]);
+            let is = download.may_claim(cx, other, id, &partial);
+            assert_eq!(is, may, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_piece_is_released_that_only_a_slow_peer_may_send() {
+        // Seconds since the request, blocks that the other sent of late.
+        for (seconds, sent, released) in [(19, 9, false), (20, 0, false), (20, 9, true)] {
+            let (mut parts, id, slow, other) = slow_and_other();
+            let Parts { cx, download, .. } = &mut parts;
+            let all: [_; 2] = {
+                let mut of = download.in_progress.of(id).map(|(at, _)| at);
+                [of.next().unwrap(), of.next().unwrap()]
+            };
+            for at in all {
+                download.in_progress.get_mut(at).unwrap().evidence.alone = true;
+            }
+            cx.peers[other].download.downloaded = sent;
+            cx.now = cx.now + Duration::from_secs(seconds);
+            download.release_exclusive_piece(cx, slow);
+            let left = cx.peers[slow].download.pending.len;
+            assert_eq!(left, if released { 2 } else { 4 }, "{seconds} {sent}");
+            assert_eq!(cx.wakes.has(Wake::Request), released, "{seconds} {sent}");
+        }
+    }
+}

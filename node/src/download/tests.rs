@@ -173,7 +173,7 @@ fn what_is_woken() {
 }
 
 /// A peer that was asked for four blocks, and the requests are sent.
-fn asked(parts: &mut Parts<'static>, id: TorrentId) -> usize {
+pub(super) fn requested_from(parts: &mut Parts<'static>, id: TorrentId) -> usize {
     let (download, cx) = (&mut parts.download, &mut parts.cx);
     let slot = peer(cx, id, true);
     download.availability.peer_has_all(cx, slot);
@@ -193,7 +193,7 @@ fn asked(parts: &mut Parts<'static>, id: TorrentId) -> usize {
 #[test]
 fn retractions_are_counted_until_the_sweep() {
     let (mut parts, id) = parts(Have::Nothing);
-    let slot = asked(&mut parts, id);
+    let slot = requested_from(&mut parts, id);
     let (download, cx) = (&mut parts.download, &mut parts.cx);
     for counted in 1..=4 {
         let at = cx.peers[slot].download.pending.head;
@@ -221,7 +221,7 @@ fn who_sends_no_block_is_slow_and_then_snubs_us() {
         (60, false, true, 1),
     ] {
         let (mut parts, id) = parts(Have::Nothing);
-        let slot = asked(&mut parts, id);
+        let slot = requested_from(&mut parts, id);
         let (download, cx) = (&mut parts.download, &mut parts.cx);
         cx.now = cx.now + Duration::from_secs(seconds);
         download.sweep_pending(cx, slot, Duration::from_secs(5));

@@ -97,3 +97,75 @@ impl Upload<'_> {
             .push(&mut conn.upload.requests, block, ReplyKind::Metadata);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use everseed_core::geometry::BLOCK;
+
+    use super::*;
+    use crate::api::Have;
+    use crate::parts::small::{parts, peer};
+    use crate::upload::request_queue::RequestQueue;
+
+    fn block(index: u32) -> BlockRef {
+        BlockRef {
+            index,
+            begin: 0,
+            len: BLOCK,
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_cancelled() {
+        // Whether the peer speaks Fast, the piece that it cancels: the requests that are left, and how they are answered.
+        for (fast, index, left) in [
+            (
+                true,
+                0,
+                &[(0, ReplyKind::Reject), (1, ReplyKind::Piece)][..],
+            ),
+            (false, 0, &[(1, ReplyKind::Piece)][..]),
+            (true, 5, &[(0, ReplyKind::Piece), (1, ReplyKind::Piece)][..]),
+            (
+                false,
+                5,
+                &[(0, ReplyKind::Piece), (1, ReplyKind::Piece)][..],
+            ),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+            let slot = peer(cx, id, fast);
+            cx.peers[slot].upload.unchoked = true;
+            for index in 0..2 {
+                assert_eq!(upload.request(cx, slot, block(index)), Ok(()));
+            }
+            assert_eq!(upload.cancel(cx, slot, block(index)), Ok(()));
+            let list = &mut cx.peers[slot].upload.requests;
+            for &(index, kind) in left {
+                let queued = upload.queue.at(list.front());
+                let queued = queued.map(|(block, kind, _)| (block.index, kind));
+                assert_eq!(queued, Some((index, kind)), "fast {fast}");
+                upload.queue.pop(list);
+            }
+            assert_eq!(list.len(), 0, "fast {fast}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_not_interested_has_few_requests_queued() {
+        for (interested, queued) in [(true, 400), (false, MAX_PER_PEER)] {
+            let (mut parts, id) = parts(Have::All);
+            let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+            upload.queue = RequestQueue::new(std::vec![[0; 4]; 500].leak());
+            let slot = peer(cx, id, true);
+            let side = &mut cx.peers[slot].upload;
+            (side.unchoked, side.interested) = (true, interested);
+            for n in 0..400 {
+                assert_eq!(upload.request(cx, slot, block(n % 8)), Ok(()));
+            }
+            assert_eq!(cx.peers[slot].upload.requests.len(), queued);
+        }
+    }
+}
