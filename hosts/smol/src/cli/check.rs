@@ -28,26 +28,33 @@ everseed check - compare files with a .torrent
 Usage: everseed check [OPTIONS] TORRENT DIR
 
 DIR is the folder that holds the torrent's file or folder, or that file or
-folder itself. Nothing in it is changed. Every file gets a line: ok, missing,
-short, link (a link that leads out of DIR), other (a folder or device stands
-where the file should be), unread with the numbers of the pieces that cannot be
-read and why, or bad with those that do not have the right hash. A piece that
-lies in several files is bad for all of them. Files without any good piece are
-searched for beneath DIR by size, then by hash, whatever their names, and shown
-as found with the name that they have. So are unfinished files of other clients:
-NAME.part, NAME.!qB.
+folder itself. Nothing in it is changed. A line is printed for each file:
+
+  ok       all its pieces have the right hash
+  found    the same, but it has another name, which is printed too
+  bad      some pieces have a wrong hash: their numbers are printed
+  unread   some pieces cannot be read: their numbers and the error are printed
+  missing  it is not there
+  short    it is shorter than in the torrent
+  link     it is a link that leads out of DIR
+  other    there is a folder or a device in its place
+
+A piece that lies in several files is bad for all of them. A file without any
+good piece is searched for in all of DIR, first by size, then by hash, under any
+name. Unfinished files of other clients (NAME.part, NAME.!qB) are searched for
+in the same way.
 
 Options:
-      --file N=PATH      file number N of `everseed show` lies at PATH beneath
-                         DIR; repeat it for several
+      --file N=PATH      file number N of `everseed show` is at PATH in DIR;
+                         repeat it for several
       --rename NAME      the torrent's file or folder is called NAME
-      --links WHICH      beneath: links are followed if they stay in DIR;
-                         follow: wherever they lead (default: beneath)
+      --links WHICH      beneath: follow links if they stay in DIR;
+                         follow: follow all links (default: beneath)
   -h, --help             print this
   -V, --version          print the version
 
-Exit codes: 0 everything is good, 3 something is bad or missing, 1 it could not
-be checked, 2 wrong usage.
+Exit codes: 0 everything is good, 3 something is bad or missing, 1 the check
+could not be done, 2 wrong usage.
 
 Examples:
   everseed check debian.torrent /srv           /srv/debian.iso or /srv/debian/

@@ -20,18 +20,18 @@ everseed edit - change trackers, web seeds, comment or source of a .torrent
 
 Usage: everseed edit [OPTIONS] TORRENT
 
-The rest of the file stays byte for byte. The info-hash stays too, unless the
-source is changed: then it is another torrent for trackers and peers. An empty
+The rest of the file stays as it is, byte for byte. The info-hash changes only
+with the source: then it is another torrent for trackers and peers. An empty
 value removes what is there: -c \"\".
 
 Options:
   -o, --outfile OUT      the .torrent to write (default: TORRENT itself)
-  -t, --tracker URL      trackers instead of those that are there: http, https
-                         or udp; repeat it for several, each a tier of its own;
-                         commas join those of one tier: URL,URL
-  -w, --web-seed URL     web seeds instead of those that are there
+  -t, --tracker URL      replace the trackers: http, https or udp; repeat it for
+                         several, each a tier of its own; commas put several in
+                         one tier: URL,URL
+  -w, --web-seed URL     replace the web seeds; repeat it for several
   -c, --comment TEXT     text for people
-      --source TEXT      the site that it is for, for cross-seeding
+      --source TEXT      the site that the torrent is for, for cross-seeding
   -h, --help             print this
   -V, --version          print the version
 

@@ -28,30 +28,31 @@ everseed make - make a .torrent of a file or folder
 
 Usage: everseed make [OPTIONS] PATH
 
-The same files, names and options always give the same bytes. A folder is taken
-with its hidden and empty files, and links to files that lie in it. Left out and
-named are other links and devices, files that cannot be read or whose name is
-not UTF-8, and unwanted files (.DS_Store, Thumbs.db, desktop.ini, @eaDir,
-#recycle, lost+found, *.part, *.!qB and their like). If a file changes while it
-is read, make fails and names it.
+The same files, names and options always give the same .torrent, byte for byte.
+Of a folder it takes all files, also hidden and empty ones, and links to files
+that lie in the folder. It leaves out other links, devices, files that cannot be
+read, files whose name is not UTF-8, and unwanted files (.DS_Store, Thumbs.db,
+desktop.ini, @eaDir, #recycle, lost+found, *.part, *.!qB and their like). It
+prints the names of what it leaves out. If a file changes while it is read, make
+fails and names the file.
 
 Options:
   -o, --outfile OUT      the .torrent to write
                          (default: NAME.torrent in the current folder)
-  -t, --tracker URL      http, https or udp; repeat it for several, each a tier
-                         of its own, the first asked first; commas join those
-                         of one tier: URL,URL (default: none)
-  -p, --private          only the trackers may tell of peers (default: off)
+  -t, --tracker URL      http, https or udp; repeat it for several: each is a
+                         tier of its own, and the first is asked first. Commas
+                         put several in one tier: URL,URL (default: none)
+  -p, --private          peers come from the trackers only (default: off)
   -s, --piece-size SIZE  piece length in KiB, or with a unit: 256, 256k, 4M; a
                          power of two from 16 KiB to 512 MiB (default: auto,
                          one that makes 1000 to 2000 pieces, at most 16 MiB)
   -c, --comment TEXT     text for people (default: none)
   -w, --web-seed URL     http or https address of the same file or folder;
                          repeat it for several (default: none)
-      --links WHICH      beneath: links that lead out of the folder are left
-                         out; follow: all are taken (default: beneath)
-      --source TEXT      the site that it is for: the same files get an
-                         info-hash of their own, for cross-seeding
+      --links WHICH      beneath: leave out links that lead out of the folder;
+                         follow: take all links (default: beneath)
+      --source TEXT      the site that the torrent is for. The same files get
+                         another info-hash for each site, for cross-seeding
                          (default: none)
       --exclude PATTERN  leave out files and folders whose name or path in the
                          folder matches: '*.nfo', 'extras/*'; repeat it for
@@ -59,16 +60,16 @@ Options:
       --include PATTERN  take only files that match, or lie in a folder that
                          matches; --exclude wins
       --all              take unwanted files too (.DS_Store and the others)
-      --strict           fail if something cannot be taken
-      --align            begin every file with a new piece; the padding between
-                         files is never stored (BEP 47)
-      --created-by TEXT  the program that made it (default: everseed/VERSION)
-      --no-date          write no date; none is ever written
+      --strict           fail if something that is wanted has to be left out
+      --align            let every file begin with a new piece. The padding
+                         between files takes no space on disk (BEP 47)
+      --created-by TEXT  name of the program (default: everseed/VERSION)
+      --no-date          accepted and ignored: a date is never written
   -h, --help             print this
   -V, --version          print the version
 
-Prints the torrent's path, info-hash and magnet link. Private torrents have no
-magnet link, and it names no tracker with a passkey: see everseed show.
+Prints the torrent's path, info-hash and magnet link. The link leaves out
+trackers with a passkey. Private torrents have no link: see everseed show.
 
 Examples:
   everseed make film.mkv                       film.mkv.torrent, no tracker

@@ -30,7 +30,7 @@ use crate::text::{Output, escape, say};
 
 /// The text of `everseed --help`.
 pub const HELP: &str = "\
-everseed - a BitTorrent peer for machines that nobody looks at
+everseed - a BitTorrent peer for machines that run without supervision
 It keeps files available from a router, Raspberry Pi or NAS, in little memory.
 
 Usage: everseed COMMAND [OPTIONS] ...
@@ -38,10 +38,10 @@ Usage: everseed COMMAND [OPTIONS] ...
 Commands:
   seed PATH...        share files, folders and torrents until stopped
   get TORRENT...      download torrents, then keep seeding them
-  run                 run as a service, as a configuration file says
+  run                 run as a service, configured by a file
   make PATH           make a .torrent
-  edit TORRENT        change trackers, web seeds, comment or source in one
-  show TORRENT        print what a .torrent holds
+  edit TORRENT        change the trackers, web seeds, comment or source of one
+  show TORRENT        print the content of a .torrent or magnet link
   check TORRENT DIR   compare files with a .torrent
   help [COMMAND]      print the options of a command, as COMMAND --help does
 
@@ -53,10 +53,10 @@ Examples:
                                              make photos.torrent for a tracker
   everseed check x.torrent /srv              find damaged pieces
 
-Exit codes: 0 success, 1 failure, 2 wrong usage, 3 bad or missing data (check);
-those of get are in its own help.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 bad or missing data (check).
+Those of get are in its help.
 
-EVERSEED_LOG=debug logs more: error, warn, info, debug or trace.
+The variable EVERSEED_LOG sets the log level: error, warn, info, debug or trace.
 ";
 
 /// The commands, each with its help text.

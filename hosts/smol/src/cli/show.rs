@@ -26,16 +26,17 @@ everseed show - print what a .torrent holds
 Usage: everseed show [--secrets] TORRENT|MAGNET
 
 Prints the name, info-hash, magnet link, size, pieces, source, trackers by tier,
-web seeds, comment, and every file: its number (for `everseed get --only`), its
-size in bytes, its path. A file that cannot have the torrent's name for it gets
-another one, the same everywhere, and is marked. Text from the torrent cannot
-control the terminal: odd characters are shown as escapes. For a magnet link it
-prints what is in the link, and asks nobody for more.
+web seeds and comment. Then a line for each file: its number (for the option
+--only of everseed get), its size in bytes, and its path. A file whose name in
+the torrent is not allowed on disk is marked, and shown with the name that
+everseed gives it on every machine. Text from the torrent cannot control the
+terminal: control characters are shown as escapes. For a magnet link it prints
+what is in the link, without using the network.
 
 Options:
-      --secrets          print passwords and passkeys in URLs, which are ***
-                         otherwise; name trackers with a passkey in the magnet
-                         link, and print a magnet link for a private torrent
+      --secrets          print passwords and passkeys in URLs instead of ***.
+                         The magnet link then names trackers with a passkey, and
+                         a private torrent has a magnet link too
   -h, --help             print this
   -V, --version          print the version
 

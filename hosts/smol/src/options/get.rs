@@ -18,69 +18,70 @@ everseed get - download torrents, then keep seeding them
 Usage: everseed get [OPTIONS] TORRENT|URL|MAGNET ...
 
 TORRENT is a .torrent file, URL an http or https address of one. MAGNET is a
-magnet link: peers are found through its trackers (tr) and addresses (x.pe) and
-the DHT. They send the torrent (at most 30 MiB of it, less with little
---memory), which is kept in the state. If the link (so) or --only selects files,
+magnet link: everseed finds peers through its trackers (tr) and addresses (x.pe)
+and the DHT. They send the torrent (at most 30 MiB, less with little --memory),
+which is kept in the state folder. If the link (so) or --only selects files,
 only these are downloaded.
 
-Data that is there already is checked and not downloaded again, so the same
-command goes on after a stop, a crash or a power cut. It writes only to files
-that it made itself and has not completed; other files that differ from the
-torrent are named and left alone. Unfinished files of other clients (NAME.part,
-NAME.!qB) are used; with --overwrite it goes on with them, and gives them their
-names when they are complete.
+Existing data is checked and not downloaded again, so the same command goes on
+after a stop, a crash or a power cut. everseed writes only to files that it has
+made and not completed. Other files that differ from the torrent are named and
+left alone. Unfinished files of other clients (NAME.part, NAME.!qB) are used;
+with --overwrite the download goes on in them, and they get their final names
+when they are complete.
 
-Several torrents are downloaded at the same time. If one fails, that is said at
-once and the others go on; the exit code is that of the worst. Up to four
-servers are asked for a .torrent at a time. A torrent that is named twice, by
-whatever names, is downloaded once. The options hold for each of them, the
-limits for all together, and all have to fit into --memory; --file and --rename
-go with one torrent.
+Several torrents are downloaded at the same time. If one fails, everseed says so
+at once, and the others go on; the exit code is that of the worst. A torrent
+that is named twice is downloaded once. Up to four servers are asked for a
+.torrent at a time. Options hold for each torrent, limits for all together, and
+all have to fit into --memory. --file and --rename need a single torrent.
 
 Options:
   -o, --out DIR        folder for the torrent's file or folder (default: .)
-      --incomplete DIR folder in which it lies until it is complete, as
-                       DIR/HASH.part; then it is moved to --out, copied and
-                       verified if that is on another disk; a download that
-                       began in --out goes on there
+      --incomplete DIR folder for the unfinished download (DIR/HASH.part). When
+                       it is complete, it is moved to --out, or copied and
+                       verified if that is another disk. A download that began
+                       in --out goes on there
       --only FILE      download only this file: its number in `everseed show`,
                        its path, or a pattern like '*.flac'; repeat it for more
-      --file N=PATH    file number N of `everseed show` lies at PATH beneath the
-                       folder; repeat it for more; it is remembered
-      --rename NAME    call the torrent's file or folder NAME; it is remembered
-      --sequential     from the first piece to the last, not the rarest first
-      --prealloc HOW   sparse: files grow as they are written; full: all space
-                       is reserved at the start, or, where the file system is
-                       slow at that, when a file is first written
+      --file N=PATH    put file number N (see `everseed show`) at PATH beneath
+                       the folder; repeat it for more. everseed remembers it
+      --rename NAME    call the torrent's file or folder NAME; everseed
+                       remembers it
+      --sequential     download from the first piece to the last, not the
+                       rarest first
+      --prealloc HOW   sparse: files grow as they are written; full: reserve
+                       all space at the start or, where the file system is slow
+                       at that, when a file is first written
                        (default: sparse)
       --overwrite      overwrite existing files that differ from the torrent,
                        although everseed did not make them, or they were changed
                        after they were complete
-      --umask MASK     permissions to take from files and folders that it makes:
-                       002 lets their group write, as Samba users want
+      --umask MASK     permissions that new files and folders do not get: 002
+                       lets their group write, as Samba needs it
                        (default: that of the process)
-      --group GROUP    the group of files and folders that it makes, by name or
-                       number: one that everseed is in, or any if it is root
-      --no-seed        stop when it is complete
-      --ratio R        stop when R times its size was sent, like 1.5
-      --time MINUTES   stop after seeding for so long; each of several torrents
-                       stops when it is done, and everseed ends with the last
-      --peer IP:PORT   a peer to call, again and again if need be; repeat it for
-                       more; private torrents use only their trackers' peers
-      --share-torrent  give the .torrent to whoever asks, as for seed
+      --group GROUP    group of new files and folders, by name or number: one
+                       that everseed's user is in; root may name any
+      --no-seed        stop when the download is complete
+      --ratio R        stop when R times its size was uploaded, like 1.5
+      --time MINUTES   stop after seeding for so long. Of several torrents each
+                       stops at its own goal, and everseed ends with the last
+      --peer IP:PORT   a peer to connect to, again and again if need be; repeat
+                       it for more. Not for private torrents, which use only
+                       their trackers' peers
+      --share-torrent  let anybody download the .torrent, as for seed
       --listen IP:PORT|INTERFACE[:PORT]
                        where peers connect, TCP, as for seed; repeat it for
-                       several (default: 0.0.0.0:6881 and [::]:6881, or a
-                       port after that if another program has it, unless a
-                       public address is given)
+                       several (default: 0.0.0.0:6881 and [::]:6881. If another
+                       program has the port, the next free one, unless a public
+                       address is given)
       --proxy URL      call trackers and the server of the torrent through a
                        proxy, as for seed
-      --pex HOW        on or off, as for seed: whether peers tell of peers
-      --lsd HOW        on or off, as for seed: whether peers are looked for in
-                       the local networks
-      --dht HOW        on: peers are looked for in the distributed hash table,
-                       as for seed; read-only: others are not answered there;
-                       off: the table is not used (default: on)
+      --pex HOW        on or off, as for seed: peers tell each other of peers
+      --lsd HOW        on or off, as for seed: find peers in the local networks
+      --dht HOW        on: find peers in the distributed hash table, as for
+                       seed; read-only: do not answer other nodes; off: do not
+                       use it (default: on)
       --dht-node HOST:PORT
                        a DHT node to begin with, as for seed
       --public-address HOST[:PORT]
@@ -88,33 +89,32 @@ Options:
       --port-map WHEN  auto: ask the router to forward our port, as for seed;
                        off: never (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
-                       suit the upload capacity, 4 to 250, if they fit into the
+                       suit the upload speed, 4 to 250, if they fit into the
                        memory; a new peer has a turn at once)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
-      --memory SIZE    memory for everything at most (default: 16MiB)
+      --memory SIZE    limit for all memory (default: 16MiB)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
       --down RATE      download limit, likewise
       --send HOW       copy or sendfile, as for seed
       --links WHICH    beneath or follow, as for seed
-      --trace FILE     record in FILE all that the engine is told, to find a
-                       bug; it grows by as many bytes as peers send, and peers
-                       wait for its disk
-      --state DIR      where the torrent, check results and what is paused
-                       are kept
-                       (default: as for seed)
+      --trace FILE     record all input of the engine in FILE, to find a bug.
+                       It grows by as many bytes as peers send, and peers wait
+                       for its disk
+      --state DIR      folder for the torrent, check results and which torrents
+                       are paused (default: as for seed)
   -q, --quiet          print no progress, log only errors
   -v, --verbose        log more; repeat it for still more
   -h, --help           print this
   -V, --version        print the version
 
-When the disk is full the download waits, says so, and goes on when there is
-room. SIGINT or SIGTERM stops cleanly.
+If the disk is full, everseed says so, and goes on when there is room. SIGINT or
+SIGTERM stops cleanly.
 
 Exit codes: 0 complete, 1 failure, 2 wrong usage, 7 stopped before it was
 complete, 9 stopped while the disk was full, 25 no torrent (not bencoded),
 26 a bad torrent, 32 existing files differ from the torrent (see --overwrite),
-or it was stopped while pieces kept coming with a wrong hash. Of several
-torrents the worst counts: 1, then 2, 25, 26, 32, 9, 7.
+or it was stopped while peers sent pieces with a wrong hash. Of several torrents
+the worst counts: 1, then 2, 25, 26, 32, 9, 7.
 
 Examples:
   everseed get debian.torrent -o /srv           download, then seed

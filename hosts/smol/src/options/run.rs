@@ -17,38 +17,38 @@ use crate::text::escape;
 
 /// The text of `everseed run --help`.
 pub const HELP: &str = "\
-everseed run - the service: seed and download what a configuration file says
+everseed run - run as a service, configured by a file
 
 Usage: everseed run [OPTIONS]
 
-Everything is in one file: what to seed, what to get, folders to watch, limits.
-Its keys have the names of the options of seed and get. A commented example
-comes with the packages, as everseed.toml.
+One file says all: what to seed, what to download, folders to watch, limits. Its
+keys have the names of the options of seed and get. The packages contain a
+commented example, everseed.toml.
 
 Watched folders are looked at every 10 s, and the names in them every 30 s even
 if the folder's time of change stays. New content in them is looked at after
 10 s, then after pauses that double, up to an hour. While peers are connected it
 is looked at every half minute, otherwise once an hour, and before a peer is
-served. What is known of a torrent that is gone is kept for 30 days.
+served. The state of a torrent that is gone is kept for 30 days.
 
 Options:
   -c, --config FILE    the file (default: /etc/everseed.toml)
-      --check-config   print all errors in the file and all that cannot be
-                       carried out, and end; exit code 1 if there are any
+      --check-config   print all errors in the file, and keys that cannot be
+                       carried out here, and end; exit code 1 if there are any
   -v, --verbose        log more; repeat it for still more
   -h, --help           print this
   -V, --version        print the version
 
-It stays in the foreground and logs to standard error. SIGINT or SIGTERM stops
-within a second. It tells systemd when it is ready, reloads the file and stops,
-and serves its watchdog.
+everseed stays in the foreground and logs to standard error. SIGINT or SIGTERM
+stops it within a second. It tells systemd when it is ready, reloads or stops,
+and that it is alive (watchdog).
 
-SIGHUP reads the file again. If it has errors, they are all logged, and the
-service goes on as it was. Limits (up, down, [[rates]], slots, max-peers, ratio,
-time), check, log, and what is watched, seeded or got change in place, and peers
-stay connected. For other keys, for peers or torrents that there is no memory
-for, and for a first download it starts anew in place, under the same process
-id: all peers have to call again.
+SIGHUP reads the file again. If it has errors, all are logged, and the service
+goes on as before. Limits (up, down, [[rates]], slots, max-peers, ratio, time),
+check, log, and things to watch, seed or get change at once, and peers stay
+connected. For other keys, for peers or torrents that need more memory, and for
+a first download everseed restarts itself under the same process id, and all
+peers have to connect again.
 
 Examples:
   everseed run -c everseed.toml --check-config

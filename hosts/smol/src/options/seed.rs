@@ -24,60 +24,60 @@ everseed seed - share files, folders and torrents until stopped
 
 Usage: everseed seed [OPTIONS] PATH...
 
-A PATH is a file or folder to share, or a .torrent whose data is already there.
-For a file or folder a torrent is made and kept beside the state; running the
-same command again finds it at once. Its path, info-hash and magnet link are
-printed: hand any of them out. With no tracker given, everseed is the tracker
-too, so nothing else has to be installed. Content of a private .torrent that
-everseed has seen is refused while that .torrent exists, unless --private is
-given.
+PATH is a file or folder to share, or a .torrent whose data is already there.
+For a file or folder, everseed makes a torrent and keeps it in the state folder;
+the same command finds it again at once. It prints the torrent's path, info-hash
+and magnet link: give any of them to others. If you name no tracker, everseed is
+the tracker too, and you need no other program. Content of a private .torrent
+that everseed has seen is refused while that .torrent exists. With --private it
+is not.
 
 Options:
-      --data DIR       where the data of a given .torrent lies: the folder that
-                       holds its file or folder, or that file or folder itself
+      --data DIR       where the data of a .torrent lies: the folder that holds
+                       its file or folder, or that file or folder itself
                        (default: beside the .torrent)
-      --file N=PATH    file number N of `everseed show` lies at PATH beneath the
-                       folder of the data; repeat it for several. It is
-                       remembered. Missing files are searched for by size and
-                       hash, whatever their names
-      --rename NAME    the torrent's file or folder is called NAME there; it is
-                       remembered
+      --file N=PATH    file number N (see `everseed show`) lies at PATH beneath
+                       the data's folder; repeat it for several. everseed
+                       remembers it. Other missing files are searched for by
+                       size and hash
+      --rename NAME    the torrent's file or folder is called NAME there;
+                       everseed remembers it
   -t, --tracker URL    tracker for torrents made here, and for public ones that
-                       name none: http, https or udp; repeat it for several,
-                       each a tier of its own, or join those of one tier by
-                       commas (default: the built-in one for what is made here)
+                       name none: http, https or udp. Repeat it for several
+                       tiers; commas join trackers of one tier
+                       (default: the built-in one, for torrents made here)
       --source TEXT    for torrents made here, like the next options: the site
-                       that it is for; the files get an info-hash of their own
+                       that the torrent is for; it changes the info-hash
       --exclude PATTERN, --include PATTERN, --all
                        which files of a folder: see everseed make --help
       --strict         fail if a file cannot be taken
   -s, --piece-size SIZE, -p, --private, --align, -c, --comment TEXT,
   -w, --web-seed URL, --created-by TEXT, --no-date
                        see everseed make --help
-      --share-torrent  give the .torrent to whoever asks for /INFOHASH.torrent,
+      --share-torrent  let anybody download the .torrent at /INFOHASH.torrent,
                        unless it is private or a URL in it has a passkey
                        (default: only peers get it, by the magnet link)
       --listen IP:PORT|INTERFACE[:PORT]
                        where peers connect, TCP; repeat it for several. An
-                       interface, like wg0, stands for its addresses, however
-                       they change. Trackers and peers are then called through
-                       it alone; while it is away, nobody is called. Names of
-                       hosts are looked up as the system does it
+                       interface, like wg0, stands for its addresses, also when
+                       they change. Then everseed calls trackers and peers only
+                       through it, and nobody while it is away. Names of hosts
+                       are looked up as the system does it
                        (default: 0.0.0.0:6881 and [::]:6881)
       --proxy URL      call trackers, and servers of torrents, through a proxy:
                        socks5://HOST:PORT, http://USER:PASSWORD@HOST:PORT. It
-                       looks up their names. Peers are called directly, without
-                       it; UDP trackers are not asked. Trackers see the proxy's
-                       address, so their peers cannot call us: we call them
-      --pex HOW        on: peers of public torrents are told of each other, and
-                       tell us of others; off: neither (default: on)
-      --lsd HOW        on: peers of public torrents are looked for in the local
-                       networks, on every interface that is up, or only on those
-                       that --listen names; off: not (default: on)
-      --dht HOW        on: peers of public torrents are looked for in the
-                       distributed hash table, by UDP, we are announced there,
-                       and others are answered; read-only: others are not
-                       answered; off: the table is not used (default: on)
+                       looks up their names. Peers are called without it, and
+                       UDP trackers not at all. Trackers see the proxy's
+                       address, so peers cannot call us: we call them
+      --pex HOW        on: exchange addresses of peers with the peers of public
+                       torrents; off: do not (default: on)
+      --lsd HOW        on: find peers of public torrents in the local networks,
+                       on all interfaces that are up; if --listen names some,
+                       only on those; off: do not (default: on)
+      --dht HOW        on: find peers of public torrents in the distributed
+                       hash table (by UDP), announce them there, and answer
+                       other nodes; read-only: do not answer other nodes;
+                       off: do not use it (default: on)
       --dht-node HOST:PORT
                        a DHT node to begin with; repeat it for several
                        (default: nodes of the last run, those that peers name,
@@ -88,32 +88,32 @@ Options:
                        it forwards; torrents and links name it
                        (default: our address in the local network)
       --port-map WHEN  auto: ask the router to forward our port, by PCP, NAT-PMP
-                       or UPnP, and to let callers of IPv6 in; for an hour,
-                       renewed as long as it runs. Not if this machine has a
-                       public IPv4 address itself, or --public-address says
-                       that the port is forwarded; off: never (default: auto)
+                       or UPnP, and to let IPv6 connections in; for an hour,
+                       renewed while everseed runs. It does not ask if this
+                       machine has a public IPv4 address, or if you give
+                       a --public-address; off: never ask (default: auto)
       --slots N        peers served at a time, 1 to 5000 (default: as many as
-                       suit the upload capacity, 4 to 250, if they fit into the
+                       suit the upload speed, 4 to 250, if they fit into the
                        memory; a new peer has a turn at once)
       --max-peers N    peers connected at a time, 1 to 20000 (default: 100)
-      --memory SIZE    memory for everything at most: 4M, 64MiB; fewer peers fit
-                       into less (default: 16MiB)
+      --memory SIZE    limit for all memory: 4M, 64MiB; fewer peers fit into
+                       less (default: 16MiB)
       --up RATE        upload limit in bytes per second: 500k, 2M, 1.5MiB
                        (default: none)
       --check WHEN     first: check all data, then serve it; lazy: start at once
                        and check each piece before it is first served
                        (default: first)
-      --send HOW       copy: blocks are sent from our memory; sendfile: from
-                       the kernel's. Try that where memory is slow; all peers
-                       may wait when the page cache is short
+      --send HOW       copy: everseed copies blocks to the socket; sendfile: the
+                       kernel sends them. Try that where memory is slow; all
+                       peers may wait when the page cache is short
                        (default: copy)
-      --links WHICH    beneath: links in a folder are followed if they stay in
-                       it; follow: wherever they lead (default: beneath)
-      --trace FILE     record in FILE all that the engine is told, to find a
-                       bug; it grows by as many bytes as peers send, and peers
-                       wait for its disk
-      --state DIR      where made torrents, check results and what is paused
-                       are kept
+      --links WHICH    beneath: follow links in a folder if they stay in it;
+                       follow: follow all links (default: beneath)
+      --trace FILE     record all input of the engine in FILE, to find a bug.
+                       It grows by as many bytes as peers send, and peers
+                       wait while it is written
+      --state DIR      folder for made torrents, check results and which
+                       torrents are paused
                        (default: $XDG_STATE_HOME/everseed or
                        ~/.local/state/everseed; /var/lib/everseed for root)
   -q, --quiet          print no progress, log only errors
@@ -121,17 +121,18 @@ Options:
   -h, --help           print this
   -V, --version        print the version
 
-Passkeys and passwords in URLs are printed as ***, trackers with one are left
-out of the magnet link, and private torrents have none: see everseed show.
-Only verified data is served. Files are looked at every half minute, a folder
-of 30,000 every five minutes: changed ones are verified again. Content on a disk
-that is not mounted is looked for every 10 s, and served again. SIGINT or
-SIGTERM stops cleanly, a second one at once.
+Passkeys and passwords in URLs are printed as ***. Magnet links leave out
+trackers with a passkey, and private torrents have no magnet link: see everseed
+show. Only verified data is served. Files are looked at every half minute,
+a folder of 30,000 every five minutes; changed files are verified again. Content
+on a disk that is not mounted is looked for every 10 s, and is served again when
+it is back.
+SIGINT or SIGTERM stops cleanly, a second one at once.
 
-The speed to a peer far away also depends on the system, whose settings are left
-alone. cubic (sysctl net.ipv4.tcp_congestion_control) fills a line that loses
-nothing, but only a part of one that loses packets. bbr, where the kernel has
-it, sent several times as much over such a line; it needs no other
+The speed to a far peer also depends on a setting of the system, which everseed
+does not change: net.ipv4.tcp_congestion_control (sysctl). cubic fills a line
+without packet loss, but only a part of a line with loss. bbr, if the kernel has
+it, sent several times as much over such a line, with any
 net.core.default_qdisc.
 
 Examples:
