@@ -240,3 +240,190 @@ const ENDED: usize = 4;
 
 /// Of many torrents it is not looked whose turn it is more often than this, unless a search has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec;
+    use std::vec::Vec;
+
+    use everseed_core::krpc::{Body, Message, NodeId, Query, Response, Values, put_value};
+
+    use super::*;
+    use crate::api::Have;
+    use crate::discovery::dht::PACKET_MAX;
+    use crate::discovery::dht::memory::{Memory, Sizes};
+    use crate::parts::Parts;
+    use crate::parts::small::{Heap, parts};
+    use crate::torrent::publicity::Publicity;
+
+    const PUBLIC: Publicity = Publicity::NONE.with_dht();
+    const PORTS: [u16; 2] = [6881, 0];
+
+    fn node() -> SocketAddr {
+        ([20, 1, 0, 1], 6881).into()
+    }
+
+    /// A seeker for one torrent, by IPv4.
+    fn seeker(now: Instant, mode: Mode) -> Seeker<'static> {
+        let memory = Memory::lend(&Sizes::FULL, &mut Heap);
+        let dht = Dht::new(now, memory, mode, [true, false], 1);
+        Seeker::new(dht, vec![Turn::OFF; 1].leak())
+    }
+
+    /// The queries that are to be sent now.
+    fn sent(seeker: &mut Seeker<'_>, cx: &mut Context<'_>) -> Vec<(SocketAddr, Vec<u8>)> {
+        let (mut all, mut room) = (Vec::new(), [0; PACKET_MAX]);
+        while let Some((to, len)) = seeker.poll_datagram(cx, PORTS, &mut room) {
+            all.push((to, room[..len].to_vec()));
+        }
+        all
+    }
+
+    /// Answers a query, as a node that knows of a peer.
+    fn reply(query: &[u8]) -> Vec<u8> {
+        let query = Message::decode(query).unwrap();
+        let mut values = [0; 32];
+        let len = put_value(([30, 0, 0, 1], 5000).into(), &mut values, 0).unwrap();
+        let mut response = Response::empty(NodeId([0xaa; 20]));
+        if matches!(query.body, Body::Query(_, Query::GetPeers { .. })) {
+            response.values = Values::new(&values[..len]);
+        }
+        let message = Message {
+            transaction: query.transaction,
+            version: b"",
+            read_only: false,
+            observed: None,
+            body: Body::Response(response),
+        };
+        let mut out = vec![0; PACKET_MAX];
+        let len = message.encode(&mut out).unwrap();
+        out.truncate(len);
+        out
+    }
+
+    #[test]
+    fn without_a_public_torrent_the_dht_rests() {
+        let (mut parts, id) = parts(Have::All);
+        let cx = &mut parts.cx;
+        let mut seeker = seeker(cx.now, Mode::On);
+        assert_eq!(seeker.deadline(), None);
+        for (publicity, rests) in [
+            (PUBLIC, false),
+            (PUBLIC, false),
+            (Publicity::PRIVATE, true),
+            (PUBLIC, false),
+            (Publicity::NONE, true),
+        ] {
+            cx.torrents.registry.set_publicity(id, publicity);
+            seeker.publish(cx, id, PORTS);
+            assert_eq!(seeker.deadline().is_none(), rests, "{publicity:?}");
+        }
+        cx.torrents.registry.set_publicity(id, PUBLIC);
+        seeker.publish(cx, id, PORTS);
+        seeker.forget(cx, id);
+        assert_eq!(seeker.deadline(), None, "it is gone");
+    }
+
+    #[test]
+    fn what_peers_are_told_of_our_node() {
+        for (mode, publicity, told, port) in [
+            (Mode::On, PUBLIC, true, true),
+            (Mode::On, Publicity::NONE, false, true),
+            (Mode::On, Publicity::PRIVATE, false, true),
+            (Mode::ReadOnly, PUBLIC, true, false),
+            (Mode::Off, PUBLIC, false, false),
+        ] {
+            let (mut parts, id) = parts(Have::All);
+            let cx = &mut parts.cx;
+            cx.torrents.registry.set_publicity(id, publicity);
+            let seeker = seeker(cx.now, mode);
+            let is = (seeker.is_told(cx, id), seeker.tells_port());
+            assert_eq!(is, (told, port), "{mode:?} {publicity:?}");
+        }
+    }
+
+    #[test]
+    fn a_download_without_peers_does_not_wait_for_its_turn() {
+        // What we have, connections: whether peers are asked for at once, though one node is known.
+        for (have, conns, asked) in [(Have::Nothing, 0, true), (Have::All, 0, false)] {
+            let (mut parts, id) = parts(have);
+            let Parts { cx, discovery, .. } = &mut parts;
+            cx.torrents.get_mut(id).unwrap().conns = conns;
+            cx.torrents.registry.set_publicity(id, PUBLIC);
+            let mut seeker = seeker(cx.now, Mode::On);
+            seeker.dht.rest(cx.now, false);
+            seeker.dht.hint(cx.now, node());
+            for (to, query) in sent(&mut seeker, cx) {
+                let packet = reply(&query);
+                assert!(seeker.datagram(cx, &mut discovery.candidates, to, &packet));
+            }
+            seeker.publish(cx, id, PORTS);
+            let all = sent(&mut seeker, cx);
+            let gets = |(_, query): &(SocketAddr, Vec<u8>)| {
+                let query = Message::decode(query).unwrap();
+                matches!(query.body, Body::Query(_, Query::GetPeers { .. }))
+            };
+            assert_eq!(all.iter().any(gets), asked, "{have:?}");
+        }
+    }
+
+    #[test]
+    fn only_peers_of_public_torrents_become_candidates() {
+        // By what peers may be found when the answer comes.
+        for (publicity, taken) in [
+            (PUBLIC, true),
+            (Publicity::NONE, false),
+            (Publicity::PRIVATE, false),
+        ] {
+            let (mut parts, id) = parts(Have::Nothing);
+            let Parts { cx, discovery, .. } = &mut parts;
+            cx.torrents.registry.set_publicity(id, PUBLIC);
+            let mut seeker = seeker(cx.now, Mode::On);
+            seeker.dht.rest(cx.now, false);
+            seeker.dht.hint(cx.now, node());
+            seeker.publish(cx, id, PORTS);
+            cx.torrents.registry.set_publicity(id, publicity);
+            for _ in 0..3 {
+                for (to, query) in sent(&mut seeker, cx) {
+                    let packet = reply(&query);
+                    assert!(seeker.datagram(cx, &mut discovery.candidates, to, &packet));
+                }
+            }
+            assert_eq!(discovery.candidates.any_of(id), taken, "{publicity:?}");
+        }
+    }
+
+    #[test]
+    fn peers_of_public_torrents_may_have_a_node() {
+        for (publicity, asked) in [(PUBLIC, true), (Publicity::PRIVATE, false)] {
+            let (mut parts, id) = parts(Have::All);
+            let cx = &mut parts.cx;
+            cx.torrents.registry.set_publicity(id, publicity);
+            let mut seeker = seeker(cx.now, Mode::On);
+            seeker.dht.rest(cx.now, false);
+            let addr = ([30, 0, 0, 1], 5000).into();
+            seeker.guess(cx.now, &cx.torrents, id, addr);
+            cx.now = cx.now + Duration::from_secs(20);
+            let all = sent(&mut seeker, cx);
+            let is = all.iter().any(|&(to, _)| to == addr);
+            assert_eq!(is, asked, "{publicity:?}");
+        }
+    }
+
+    #[test]
+    fn datagrams_of_trackers_are_left_to_others() {
+        let (mut parts, _) = parts(Have::All);
+        let Parts { cx, discovery, .. } = &mut parts;
+        let mut seeker = seeker(cx.now, Mode::On);
+        for (packet, taken) in [
+            (&b"d1:x"[..], true),
+            (b"\0\0\0\x01\0\0\0\0", false),
+            (b"", false),
+        ] {
+            let is = seeker.datagram(cx, &mut discovery.candidates, node(), packet);
+            assert_eq!(is, taken, "{packet:?}");
+        }
+    }
+}

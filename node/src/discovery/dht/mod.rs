@@ -29,6 +29,8 @@ mod reach;
 mod replies;
 mod routes;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tokens;
 pub mod turns;
 mod votes;
