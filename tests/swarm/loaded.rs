@@ -206,7 +206,7 @@ fn a_packed_torrent_file_that_is_written_over() {
         assert!(packed.status.success());
         (fs::read(&torrent).unwrap(), packed.stdout)
     });
-    let given = share.join("packed.torrent");
+    let given = share.join("packed.torrent.gz");
     fs::write(&given, &first.1).unwrap();
     let listen = net.addr(Family::V4);
     let config = format!("watch = \"{}\"\n", share.display());

@@ -110,7 +110,8 @@ impl Outer {
                 let usable = has_tracker(reader)?;
                 self.announced_list_at = at.filter(|_| usable);
             }
-            (b"announce-list", Type::List) if self.announce_list_at.is_none() => {
+            // Some write a single one there.
+            (b"announce-list", Type::List | Type::String) if self.announce_list_at.is_none() => {
                 let usable = has_tracker(reader)?;
                 self.announce_list_at = at.filter(|_| usable);
             }
@@ -132,18 +133,22 @@ impl Outer {
     }
 }
 
-/// Goes through an announce list; answers whether there is a URL in it that can be used.
+/// Goes through an announce list, or a single URL in its place; answers whether there is a URL that can be used.
 fn has_tracker<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<bool, R> {
     let mut room = [0; super::MAX_URL];
+    if reader.peek()? == Type::String {
+        return Ok(usable(reader, &mut room)?.is_some());
+    }
     let mut any = false;
+    let mut depth = 1u8;
     reader.list()?;
-    while reader.more()? {
-        if reader.peek()? != Type::List {
-            any |= usable(reader, &mut room)?.is_some();
-            continue;
-        }
-        reader.list()?;
-        while reader.more()? {
+    while depth > 0 {
+        if !reader.more()? {
+            depth = depth.saturating_sub(1);
+        } else if reader.peek()? == Type::List && depth < u8::MAX {
+            reader.list()?;
+            depth = depth.saturating_add(1);
+        } else {
             any |= usable(reader, &mut room)?.is_some();
         }
     }

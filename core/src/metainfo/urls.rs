@@ -1,7 +1,8 @@
 //! Trackers and web seeds, one at a time.
 //!
-//! White space around a URL is cut off, as torrents typed by hand have it. A URL is skipped that is empty, longer
-//! than [`MAX_URL`] bytes or no UTF-8. So is one with a control character, which could end a line of an HTTP request.
+//! What stands around a URL is cut off, as torrents typed by hand have it: white space, NUL, a byte order mark. Of
+//! several lines in one place the first is taken. A URL is skipped that is empty, longer than [`MAX_URL`] bytes or no
+//! UTF-8. So is one with a control character, which could end a line of an HTTP request.
 
 use core::ops::Range;
 
@@ -32,8 +33,8 @@ enum Level {
     One,
     /// In the list of tiers.
     Tiers,
-    /// In a tier.
-    Tier,
+    /// In a tier, and in as many lists within it.
+    Tier(u8),
 }
 
 impl<R: Read + Seek> Trackers<R> {
@@ -41,13 +42,14 @@ impl<R: Read + Seek> Trackers<R> {
         metainfo: &Metainfo,
         torrent: R,
     ) -> Result<Trackers<R>, RereadError<R::Error>> {
-        let (at, place) = match metainfo.announce_list_at {
-            Some(at) => (Some(at), Level::Tiers),
-            None => (metainfo.announce_at, Level::One),
-        };
+        let at = metainfo.announce_list_at.or(metainfo.announce_at);
         let mut reader = at.map(|at| value_at(torrent, at.get())).transpose()?;
-        if let (Some(reader), Level::Tiers) = (&mut reader, place) {
+        let mut place = Level::One;
+        if let Some(reader) = &mut reader
+            && reader.peek()? == Type::List
+        {
             reader.list()?;
+            place = Level::Tiers;
         }
         Ok(Trackers {
             reader,
@@ -78,7 +80,7 @@ impl<R: Read + Seek> Trackers<R> {
                 Level::Tiers => match reader.peek()? {
                     Type::List => {
                         reader.list()?;
-                        self.place = Level::Tier;
+                        self.place = Level::Tier(0);
                     }
                     // Some torrents list trackers without tiers: each is one of its own.
                     Type::String => {
@@ -89,16 +91,20 @@ impl<R: Read + Seek> Trackers<R> {
                     }
                     _ => reader.skip()?,
                 },
-                Level::Tier if reader.more()? => {
-                    if let Some(place) = usable(reader, &mut self.url)? {
+                Level::Tier(depth) if reader.more()? => {
+                    if reader.peek()? == Type::List && depth < u8::MAX {
+                        reader.list()?;
+                        self.place = Level::Tier(depth.saturating_add(1));
+                    } else if let Some(place) = usable(reader, &mut self.url)? {
                         self.used = true;
                         break place;
                     }
                 }
-                Level::Tier => {
+                Level::Tier(0) => {
                     self.place = Level::Tiers;
                     self.close_tier();
                 }
+                Level::Tier(depth) => self.place = Level::Tier(depth.saturating_sub(1)),
             }
         };
         let tier = self.tier;
@@ -192,10 +198,10 @@ pub(super) fn usable<R: Read, H: Sha1>(
 
 /// Where in `text` the URL is, if there is one.
 fn url_within(text: &str) -> Option<Range<usize>> {
-    let url = text.trim_ascii();
-    if url.is_empty() || url.contains(char::is_control) {
-        return None;
-    }
-    let start = text.len().checked_sub(text.trim_ascii_start().len())?;
-    Some(start..start.checked_add(url.len())?)
+    let around = |c: char| c.is_ascii_whitespace() || matches!(c, '\0' | '\u{feff}');
+    let rest = text.trim_start_matches(around);
+    let start = text.len().checked_sub(rest.len())?;
+    let url = rest.split(['\r', '\n']).next()?.trim_end_matches(around);
+    let good = !url.is_empty() && !url.contains(char::is_control);
+    good.then_some(start..start.checked_add(url.len())?)
 }

@@ -77,8 +77,12 @@ const FILES: &[&str] = &[
     "*.part",
     "*.!qb",
     "*.!ut",
+    "*.!bt",
+    "*.bc!",
+    "*.az!",
     "*.aria2",
     "*.crdownload",
+    "*.opdownload",
     "*.filepart",
 ];
 

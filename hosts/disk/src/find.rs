@@ -8,11 +8,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use everseed_core::bits;
+use everseed_core::hash::Sha1;
 use everseed_core::metainfo::FileKind;
 use rustix::fs::{Dir, FileType};
 
@@ -21,8 +24,10 @@ use crate::check::{CHUNK, verify_piece};
 use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::ReadError;
+use crate::hash::Fast;
 use crate::placed::{MOST, Place};
 use crate::relocate;
+use crate::unfinished;
 
 /// A file that is not at its expected place.
 struct Lost {
@@ -34,7 +39,8 @@ struct Lost {
 }
 
 /// Searches for files that are missing or too short. If `good` pieces are given, it also searches for files without
-/// any good piece. Returns the pieces that may be good now. `go_on` is asked again and again during the search.
+/// any good piece, and takes another client's unfinished file that has more good pieces than the one beside it.
+/// Returns the pieces whose files are others now. `go_on` is asked again and again during the search.
 ///
 /// Found places are remembered. Files that a download writes are not searched for.
 pub fn search(
@@ -45,6 +51,21 @@ pub fn search(
     if content.is_growing() {
         return Ok(Vec::new());
     }
+    let mut pieces = lost_and_found(content, good, go_on)?;
+    if let Some(good) = good {
+        pieces.append(&mut unfinished_files(content, good, &pieces, go_on)?);
+    }
+    if !pieces.is_empty() {
+        content.remember_places();
+    }
+    Ok(pieces)
+}
+
+fn lost_and_found(
+    content: &Content,
+    good: Option<&[u8]>,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Range<u32>>, ReadError> {
     let (mut lost, more) = lost_files(content, good)?;
     if lost.is_empty() {
         return Ok(Vec::new());
@@ -95,10 +116,103 @@ pub fn search(
             pieces.push(lost.entry.pieces(content.geometry()));
         }
     }
-    if changed {
+    if changed && pieces.is_empty() {
         content.remember_places();
     }
     Ok(pieces)
+}
+
+/// Has unfinished files of other clients take the places of those beside them, and returns their pieces. `found` are
+/// the pieces of files that were found already.
+///
+/// Pieces may be sent meanwhile. So a file is taken only if it has all good pieces of the other one, and more.
+fn unfinished_files(
+    content: &Content,
+    good: &[u8],
+    found: &[Range<u32>],
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Vec<Range<u32>>, ReadError> {
+    let placed = &content.layout().placed;
+    let mut taken = Vec::new();
+    for (number, entry) in (1..).zip(content.entries()?) {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        let all = entry.pieces(content.geometry());
+        let is_bad = |piece| !bits::get(good, piece);
+        if entry.kind != FileKind::Data || !all.clone().any(is_bad) || found.contains(&all) {
+            continue;
+        }
+        let is_there = matches!(content.probe(&entry), Ok(()) | Err(ReadError::Short { .. }));
+        let before = placed.get(&entry.path);
+        if !is_there || before.as_ref().is_some_and(|before| before.by_owner) {
+            continue;
+        }
+        let now = content.place_of(&entry);
+        let usual = content.layout().relative(&entry.path).into_owned();
+        let beside = unfinished::beside(content, &entry, &usual);
+        for path in std::iter::once(usual.clone()).chain(beside) {
+            if path == now || !is_better(content, &entry, &path, &now, good, go_on)? {
+                continue;
+            }
+            let place = (path != usual).then(|| Place {
+                number,
+                path,
+                by_owner: false,
+            });
+            placed.put(&entry.path, place);
+            taken.push(all);
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether the file at one path has all good pieces of the file at `other`, and more that are in no other file.
+fn is_better(
+    content: &Content,
+    entry: &Entry,
+    path: &Path,
+    other: &Path,
+    good: &[u8],
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<bool, ReadError> {
+    let (geometry, named) = (content.geometry(), content.layout().named());
+    let open = |path| named.open_file(path).map(|(file, _)| File::from(file));
+    let (Ok(file), Ok(other)) = (open(path), open(other)) else {
+        return Ok(false);
+    };
+    let torrent = content.open_torrent()?;
+    let own = own_pieces(content, entry);
+    let [mut bytes, mut others] = [(); 2].map(|()| vec![0; CHUNK]);
+    let mut more = false;
+    for piece in entry.pieces(geometry) {
+        let (was_good, is_own) = (bits::get(good, piece), own.contains(&piece));
+        let Some(piece) = geometry.piece(piece).filter(|_| was_good || is_own) else {
+            continue;
+        };
+        let start = geometry.piece_offset(piece);
+        let end = start + u64::from(geometry.piece_size(piece));
+        let start = start.max(entry.start) - entry.start;
+        let end = end.min(entry.start + entry.len) - entry.start;
+        let mut sha1 = Fast::default();
+        let mut same = true;
+        let mut at = start;
+        while at < end && same {
+            let len = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let (bytes, others) = (&mut bytes[..len], &mut others[..len]);
+            same = go_on() && file.read_exact_at(bytes, at).is_ok();
+            if was_good {
+                same = same && other.read_exact_at(others, at).is_ok() && bytes == others;
+            } else {
+                sha1.update(bytes);
+            }
+            at += len as u64;
+        }
+        if was_good && !same {
+            return Ok(false);
+        }
+        more |= !was_good && same && sha1.finish() == content.piece_hash(&torrent, piece)?;
+    }
+    Ok(more)
 }
 
 /// The first [`MOST`] of them, and whether there are more.
@@ -218,7 +332,7 @@ struct Finder<'a> {
 impl Finder<'_> {
     /// Finds a file that has at least one piece to itself.
     fn alone(&mut self, lost: &mut Lost, go_on: &mut dyn FnMut() -> bool) -> Result<(), ReadError> {
-        let pieces = self.own_pieces(&lost.entry);
+        let pieces = own_pieces(self.content, &lost.entry);
         if pieces.is_empty() {
             return Ok(());
         }
@@ -320,26 +434,6 @@ impl Finder<'_> {
         Ok(good)
     }
 
-    /// The pieces that hold bytes of this file alone.
-    fn own_pieces(&self, entry: &Entry) -> Range<u32> {
-        let geometry = self.content.geometry();
-        let mut pieces = entry.pieces(geometry);
-        let end = entry.start + entry.len;
-        let outside = |piece| {
-            geometry.piece(piece).is_none_or(|piece| {
-                let start = geometry.piece_offset(piece);
-                start < entry.start || start + u64::from(geometry.piece_size(piece)) > end
-            })
-        };
-        if !pieces.is_empty() && outside(pieces.start) {
-            pieces.start += 1;
-        }
-        if !pieces.is_empty() && outside(pieces.end - 1) {
-            pieces.end -= 1;
-        }
-        pieces
-    }
-
     /// Candidates of the right size, the likeliest first.
     fn ranked(&mut self, entry: &Entry, most: usize) -> Vec<usize> {
         let empty = Vec::new();
@@ -384,6 +478,26 @@ impl Finder<'_> {
             verified => Ok(verified.unwrap_or(false)),
         }
     }
+}
+
+/// The pieces that hold bytes of this file alone.
+fn own_pieces(content: &Content, entry: &Entry) -> Range<u32> {
+    let geometry = content.geometry();
+    let mut pieces = entry.pieces(geometry);
+    let end = entry.start + entry.len;
+    let outside = |piece| {
+        geometry.piece(piece).is_none_or(|piece| {
+            let start = geometry.piece_offset(piece);
+            start < entry.start || start + u64::from(geometry.piece_size(piece)) > end
+        })
+    };
+    if !pieces.is_empty() && outside(pieces.start) {
+        pieces.start += 1;
+    }
+    if !pieces.is_empty() && outside(pieces.end - 1) {
+        pieces.end -= 1;
+    }
+    pieces
 }
 
 /// Advances to the next combination of choices; the first one turns fastest.

@@ -47,6 +47,14 @@ impl Placed {
         room
     }
 
+    /// Sets the place of a file if there is room, or removes it.
+    pub(crate) fn put(&self, name: &Path, place: Option<Place>) {
+        match place {
+            Some(place) => _ = self.set(name, place),
+            None => self.remove(name),
+        }
+    }
+
     pub(crate) fn remove(&self, name: &Path) {
         self.write().remove(name);
     }

@@ -49,11 +49,7 @@ pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
         if !(named.stat_file(&usual)).is_err_and(|failure| failure.is_no_such_name()) {
             continue;
         }
-        let fits = |path: &PathBuf| {
-            let stat = named.stat_file(path);
-            stat.is_ok_and(|stat| u64::try_from(stat.st_size).is_ok_and(|len| len <= entry.len))
-        };
-        let Some(path) = with_suffixes(&usual).find(fits) else {
+        let Some(path) = beside(content, &entry, &usual).next() else {
             continue;
         };
         found.push(layout.whole(&path));
@@ -68,6 +64,19 @@ pub fn find(content: &Content) -> Result<Vec<PathBuf>, ReadError> {
         content.remember_places();
     }
     Ok(found)
+}
+
+/// The unfinished files of other clients that may be this one, whose usual place is given.
+pub(crate) fn beside(
+    content: &Content,
+    entry: &Entry,
+    usual: &Path,
+) -> impl Iterator<Item = PathBuf> {
+    let named = content.layout().named();
+    with_suffixes(usual).filter(move |path| {
+        let stat = named.stat_file(path);
+        stat.is_ok_and(|stat| u64::try_from(stat.st_size).is_ok_and(|len| len <= entry.len))
+    })
 }
 
 /// Gives the complete ones that are ours by now their own names.

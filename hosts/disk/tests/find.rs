@@ -329,6 +329,46 @@ fn bitcomet_padding() {
     assert_eq!(missing(&open(&scratch)), 0);
 }
 
+/// Another client's unfinished file beside one of the right name: the one with more good pieces counts.
+#[test]
+fn an_unfinished_file_beside_a_bad_one() {
+    let (len, whole) = (100_000, 7);
+    let cut = |bytes: &[u8], good: usize, to: usize| {
+        let mut bytes = bytes[..to].to_vec();
+        bytes[good..].fill(0);
+        bytes
+    };
+    for (name, good, there, unfinished, to, found) in [
+        ("d/a.part", 0, len, len, len, whole),
+        ("d/a.!qB", 20_000, len, len, len, whole),
+        ("d/a.!ut", 20_000, len, 60_000, len, 3),
+        ("d/a.bc!", 0, 0, 40_000, 50_000, 2),
+        ("d/a.az!", 0, 50, len, len, whole),
+        ("d/a.!bt", 60_000, len, 20_000, len, 3),
+        ("d/a.part", 60_000, len, 60_000, len, 3),
+        ("d/a.other", 60_000, len, 90_000, 90_000, 3),
+    ] {
+        let scratch = Scratch::new("beside");
+        let (content, bytes) = torrent(&scratch, &[("a", len)]);
+        put(&scratch, "d/a", &cut(&bytes, good, there));
+        put(&scratch, name, &cut(&bytes, unfinished, to));
+        everseed_disk::unfinished::find(&content).unwrap();
+        assert_eq!(whole - missing(&content), found, "{name}");
+        let again = open(&scratch);
+        assert_eq!(whole - missing(&again), found, "{name} again");
+        let entry = again.entries().unwrap().next().unwrap().unwrap();
+        let elsewhere = again.found_at(&entry).is_some();
+        assert_eq!(
+            elsewhere,
+            unfinished > good && name != "d/a.other",
+            "{name}"
+        );
+        // It was completed under its own name, and the other one stays.
+        put(&scratch, "d/a", &bytes);
+        assert_eq!(missing(&open(&scratch)), 0, "{name} at last");
+    }
+}
+
 /// A missing folder and an empty one give the same result as a folder in which each file was looked for.
 #[test]
 fn nothing_is_there() {

@@ -110,6 +110,58 @@ fn http_failures_are_told() {
     assert_eq!(error.retry_in(), Some(Duration::from_secs(600)));
 }
 
+/// What a refusal says of the next call, in its own words or in those of HTTP.
+#[test]
+fn trackers_ask_to_be_left_alone() {
+    let table: [(&'static str, &[u8], u64); 5] = [
+        ("429 Slow\r\nRetry-After: 120", b"slow down", 120),
+        ("503 Busy\r\nRetry-After: 7", b"", 7),
+        (
+            "429 x\r\nRetry-After: 120",
+            b"d14:failure reason4:busye",
+            120,
+        ),
+        (
+            "503 x\r\nRetry-After: 7",
+            b"d14:failure reason4:busy8:retry ini1ee",
+            60,
+        ),
+        (
+            "200 OK",
+            b"d14:failure reason4:busy12:min intervali300ee",
+            300,
+        ),
+    ];
+    for (status, body, wait_s) in table {
+        let addr = http_tracker("127.0.0.1:0", status, body.to_vec());
+        let error = tell(&format!("http://{addr}/announce")).unwrap_err();
+        assert_eq!(
+            error.retry_in(),
+            Some(Duration::from_secs(wait_s)),
+            "{status}"
+        );
+    }
+}
+
+/// Of an answer with very many peers, or one that was cut off, those that came are used.
+#[test]
+fn answers_that_are_too_long_or_cut() {
+    let many: Vec<u8> = (0..30_000_u32)
+        .flat_map(|n| [&(0x0b00_0000 + n).to_be_bytes()[..], &[0, 7]].concat())
+        .collect();
+    let head = format!("d8:intervali900e5:peers{}:", many.len()).into_bytes();
+    let peers = [&head, &many[..]].concat();
+    for (body, least) in [
+        ([&peers[..], b"e"].concat(), 200),
+        (peers[..100].to_vec(), 11),
+    ] {
+        let addr = http_tracker("127.0.0.1:0", "200 OK", body);
+        let answer = tell(&format!("http://{addr}/announce")).unwrap();
+        assert_eq!(answer.intervals.interval_s(), 900);
+        assert_eq!(answer.peers.len(), least);
+    }
+}
+
 #[test]
 fn urls_that_cannot_be() {
     for (url, part) in [

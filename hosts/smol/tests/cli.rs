@@ -104,8 +104,16 @@ fn made_shown_checked() {
     scratch.write("share/sub/b", &bytes);
     fs::remove_file(scratch.0.join("share/empty")).unwrap();
     let (code, out, _) = run(&scratch.0, &["check", "share.torrent", "share"]);
-    let bad = "ok       a_[31m\nmissing  empty\nbad      sub/b (pieces 4)\npieces: 4 of 5 good\n";
+    let bad = "ok       a_[31m\nmissing  empty (nothing is needed)\nbad      sub/b (pieces 4)\n\
+               pieces: 4 of 5 good\n";
     assert_eq!((code, out.as_str()), (3, bad));
+    // An empty file alone is no loss.
+    scratch.write("share/sub/b", &[2; 50_000]);
+    let (code, out, _) = run(&scratch.0, &check);
+    let good = "ok       a_[31m\nmissing  empty (nothing is needed)\nok       sub/b\npieces: 5 of 5 good\n";
+    assert_eq!((code, out.as_str()), (0, good));
+    fs::create_dir(scratch.0.join("share/empty")).unwrap();
+    assert_eq!(run(&scratch.0, &check).0, 3);
 }
 
 /// Every option that a help names is accepted, by name and by letter, with a value or without as the help says.

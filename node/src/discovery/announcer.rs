@@ -12,7 +12,7 @@
 //!   follows at once, and the one that answers stays the first from then on. Compared with BEP 12,
 //!   this turns the list instead of reordering it.
 //! - When a whole tier has failed it is left alone for 15 seconds, then twice as long each time, up to half an hour.
-//!   The tracker that failed last may ask for another wait (BEP 31). It is never given up.
+//!   The tracker that failed last may ask for a longer wait (BEP 31), up to a day. It is never given up.
 //! - A tracker is told `started` first, and `stopped` only if it has answered before. `completed` is told once, to the
 //!   tracker that is used then.
 //! - When the node stops, trackers of sleeping torrents are told nothing and forget them in time. So ten thousand
@@ -290,8 +290,8 @@ impl<'m> Announcer<'m> {
         self.settle(now, index, event);
     }
 
-    /// Takes the failure of a job: silence, nonsense, or a refusal. `retry_in` is
-    /// for how long the tracker does not want to be asked (BEP 31); more than a day counts as a day.
+    /// Takes the failure of a job: silence, nonsense, or a refusal. `retry_in` is for how long the tracker does not
+    /// want to be asked (BEP 31, or as HTTP says it); more than a day counts as a day.
     pub fn failed(
         &mut self,
         now: Instant,
@@ -310,8 +310,8 @@ impl<'m> Announcer<'m> {
         } else {
             let doubled = BACK_OFF * (1 << slot.rounds.min(MAX_DOUBLINGS));
             let wait = jittered(doubled.min(MAX_BACK_OFF), rng);
-            let asked = retry_in.map(|wait| wait.clamp(BACK_OFF, MAX_RETRY_IN));
-            slot.next_at = now + asked.unwrap_or(wait);
+            let asked = retry_in.map_or(Duration::ZERO, |wait| wait.min(MAX_RETRY_IN));
+            slot.next_at = now + wait.max(asked);
             slot.tried = 0;
             slot.rounds = slot.rounds.saturating_add(1);
         }

@@ -5,8 +5,14 @@ use super::*;
 #[test]
 fn trackers_and_web_seeds() {
     let long = format!("http://{}", "x".repeat(MAX_URL));
-    let cases: [(&str, &[(u16, &str)]); 9] = [
+    let cases: [(&str, &[(u16, &str)]); 12] = [
         ("8:announce1:a", &[(0, "a")]),
+        ("8:announce0:13:announce-list1:b", &[(0, "b")]),
+        ("8:announce1:a13:announce-list0:", &[(0, "a")]),
+        (
+            "13:announce-listllll1:beel1:cel1:de1:eel1:fee",
+            &[(0, "b"), (0, "c"), (0, "d"), (0, "e"), (1, "f")],
+        ),
         (
             "8:announce1:a13:announce-listll1:b1:cel1:dee",
             &[(0, "b"), (0, "c"), (1, "d")],
@@ -40,8 +46,9 @@ fn trackers_and_web_seeds() {
     }
     let listed = format!("13:announce-listll{}1:bee", string(&long));
     assert_eq!(collect(&listed).0, [(0, "b".to_string())]);
-    let around = "13:announce-listll4: b\r\n5:a\r\nbc2:  el1:cee";
-    let found = [(0, "b".to_string()), (1, "c".to_string())];
+    let around = "13:announce-listll4: b\r\n5:a\r\nbc2:  2:\r\n2:d\0el6:\u{feff}c\0 ee";
+    let found = ["b", "a"].map(|url| (0, url.to_string()));
+    let found = [&found[..], &[(0, "d".to_string()), (1, "c".to_string())]].concat();
     assert_eq!(collect(around).0, found);
     assert_eq!(collect("8:url-list1:w").1, ["w"]);
     assert_eq!(collect("8:url-listl3:a b5:a\0bcd3: v e").1, ["a b", "v"]);

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use embedded_io::Read;
 
-use crate::bencode::{Error, Reader, Type};
+use crate::bencode::{Error, ErrorKind, Reader, Type};
 use crate::tracker::{CompactPeers, Family, Intervals, Text, words};
 
 /// A peer that a tracker names.
@@ -43,7 +43,8 @@ pub enum ResponseError {
     Refused {
         /// In its words.
         reason: Text,
-        /// For how long it does not want to be asked (BEP 31); [`Duration::MAX`] is for ever.
+        /// For how long it does not want to be asked: what it says of that (BEP 31), else its least interval.
+        /// [`Duration::MAX`] is for ever.
         retry_in: Option<Duration>,
     },
 }
@@ -60,7 +61,8 @@ impl Response {
     /// 3). Some may be handed over before an error is met.
     ///
     /// Unknown keys, and values of a wrong type, are passed over, and so is what stands before and after the
-    /// dictionary. A number that does not fit becomes the nearest that does.
+    /// dictionary. A number that does not fit becomes the nearest that does. An answer that ends too soon counts if it
+    /// names a peer.
     pub fn read(
         body: impl Read,
         on_peer: &mut dyn FnMut(Peer<'_>),
@@ -69,16 +71,19 @@ impl Response {
         let mut reader: Reader<_> = Reader::new(body);
         reader.pass_preamble()?;
         reader.dict()?;
-        // Longer than any key that is known, so that none is taken for the start of another.
-        let mut room = [0; 32];
-        while let Some(key) = reader.key(&mut room)? {
-            fields.read(key, &mut reader, on_peer)?;
+        let mut any = false;
+        let read = fields.read_all(&mut reader, &mut |peer| {
+            any = true;
+            on_peer(peer);
+        });
+        match read {
+            Err(error) if any && matches!(error.kind, ErrorKind::Truncated) => {}
+            read => read?,
         }
         if let Some(reason) = fields.failure {
-            return Err(ResponseError::Refused {
-                reason,
-                retry_in: fields.retry_in,
-            });
+            let min_interval = fields.min_interval.map(|s| u64::try_from(s).unwrap_or(0));
+            let retry_in = fields.retry_in.or(min_interval.map(Duration::from_secs));
+            return Err(ResponseError::Refused { reason, retry_in });
         }
         Ok(Response {
             intervals: Intervals::told(fields.interval, fields.min_interval),
@@ -104,6 +109,19 @@ struct Fields {
 }
 
 impl Fields {
+    fn read_all<R: Read>(
+        &mut self,
+        reader: &mut Reader<R>,
+        on_peer: &mut dyn FnMut(Peer<'_>),
+    ) -> Result<(), Error<R::Error>> {
+        // Longer than any key that is known, so that none is taken for the start of another.
+        let mut room = [0; 32];
+        while let Some(key) = reader.key(&mut room)? {
+            self.read(key, reader, on_peer)?;
+        }
+        Ok(())
+    }
+
     /// Takes the value of a key; what is not read here, the reader passes over.
     fn read<R: Read>(
         &mut self,
@@ -286,8 +304,18 @@ mod tests {
         };
         let long = "a".repeat(254);
         type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], usize);
-        let table: [Case<'_>; 20] = [
+        let table: [Case<'_>; 24] = [
             (b"d", one, b"e", 1),
+            // Cut off behind a peer, within another one, or within what follows.
+            (b"d", one, b"", 1),
+            (
+                b"d5:peers4000:",
+                b"\xc0\0\x02\x01\x1a\xe1",
+                b"\xc0\0\x02",
+                1,
+            ),
+            (b"d", b"5:peersld2:ip7:1.2.3.44:porti7ee", b"d2:ip7:1.2", 1),
+            (b"d", one, b"6:peers6180:\x20\x01", 1),
             (b"d14:failure reason0:", one, b"e", 1),
             (b"d", b"5:peersld2:ip7:1.2.3.44:port4:6881ee", b"e", 1),
             (b"d", b"5:peersld2:ip9: 1.2.3.4 4:port5: 6881ee", b"e", 1),
@@ -361,8 +389,24 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let table: [(&[u8], Option<Duration>); 5] = [
+        let table: [(&[u8], Option<Duration>); 9] = [
             (b"d14:failure reason2:noe", None),
+            (
+                b"d14:failure reason2:no8:intervali1800e12:min intervali300ee",
+                Some(Duration::from_secs(300)),
+            ),
+            (
+                b"d14:failure reason2:no12:min intervali300e8:retry ini10ee",
+                Some(Duration::from_secs(600)),
+            ),
+            (
+                b"d14:failure reason2:no12:min intervali-300ee",
+                Some(Duration::ZERO),
+            ),
+            (
+                b"d14:failure reason2:no8:intervali1800e12:min interval3:300e",
+                None,
+            ),
             (
                 b"d14:failure reason2:no8:retry ini10ee",
                 Some(Duration::from_secs(600)),

@@ -34,13 +34,13 @@ folder itself. Nothing in it is changed. A line is printed for each file:
   found    the same, but it has another name, which is printed too
   bad      some pieces have a wrong hash: their numbers are printed
   unread   some pieces cannot be read: their numbers and the error are printed
-  missing  it is not there
+  missing  it is not there (an empty file need not be)
   short    it is shorter than in the torrent
   link     it is a link that leads out of DIR
   other    there is a folder or a device in its place
 
-A piece that lies in several files is bad for all of them. A file without any
-good piece is searched for in all of DIR, first by size, then by hash, under any
+A piece that lies in several files is bad for all of them. A file with bad
+pieces is searched for in all of DIR, first by size, then by hash, under any
 name. Unfinished files of other clients (NAME.part, NAME.!qB) are searched for
 in the same way.
 
@@ -227,6 +227,11 @@ fn report(
             Ok(()) => {
                 out.line(format_args!("bad      {path}{place} (pieces {bad})"));
                 intact = false;
+                continue;
+            }
+            // Every client makes one itself.
+            Err(ReadError::Missing { .. }) if entry.len == 0 => {
+                out.line(format_args!("missing  {path} (nothing is needed)"));
                 continue;
             }
             Err(ReadError::Missing { .. }) => "missing ",

@@ -56,14 +56,19 @@ pub enum AnnounceFault {
     /// No HTTP answer came, or the URL cannot be used.
     Http(HttpFault),
     /// The answer's status is neither success nor redirect.
-    Status(u16),
+    Status {
+        /// The status.
+        code: u16,
+        /// The time for which the server does not want to be asked.
+        retry_in: Option<Duration>,
+    },
     /// The answer is not a tracker's.
     Malformed,
     /// The tracker refused.
     Refused {
         /// The tracker's reason, fit to be shown.
         reason: String,
-        /// The time for which the tracker does not want to be asked (BEP 31).
+        /// The time for which the tracker does not want to be asked (BEP 31, or its least interval).
         retry_in: Option<Duration>,
     },
     /// The UDP tracker's name has no address of a family that we listen on.
@@ -81,7 +86,9 @@ impl fmt::Display for AnnounceError {
         write!(f, "{}: ", mask(&self.host))?;
         match &self.fault {
             AnnounceFault::Http(fault) => write!(f, "{fault}"),
-            AnnounceFault::Status(status) => write!(f, "the tracker answered with HTTP {status}"),
+            AnnounceFault::Status { code, .. } => {
+                write!(f, "the tracker answered with HTTP {code}")
+            }
             AnnounceFault::Malformed => f.write_str("the answer is not a tracker's"),
             AnnounceFault::Refused { reason, .. } if reason.is_empty() => {
                 f.write_str("the tracker refuses, and does not say why")
@@ -107,7 +114,9 @@ impl AnnounceError {
     /// The time for which the tracker does not want to be asked, if it named one.
     pub fn retry_in(&self) -> Option<Duration> {
         match self.fault {
-            AnnounceFault::Refused { retry_in, .. } => retry_in,
+            AnnounceFault::Refused { retry_in, .. } | AnnounceFault::Status { retry_in, .. } => {
+                retry_in
+            }
             _ => None,
         }
     }
@@ -263,9 +272,12 @@ async fn by_http(
         // Some trackers send their reason with an HTTP status of failure.
         Err(ResponseError::Refused { reason, retry_in }) => Err(AnnounceFault::Refused {
             reason: reason.as_str().to_owned(),
-            retry_in,
+            retry_in: retry_in.or(response.retry_after),
         }),
-        _ if !good => Err(AnnounceFault::Status(response.status)),
+        _ if !good => Err(AnnounceFault::Status {
+            code: response.status,
+            retry_in: response.retry_after,
+        }),
         _ => Err(AnnounceFault::Malformed),
     }
 }

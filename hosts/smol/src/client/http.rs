@@ -10,6 +10,7 @@
 //! A redirect from https to http is refused, because it would send secrets unencrypted. So is an address inside this
 //! network, unless [`Caller`] allows it. That is checked on every hop, after the name was looked up.
 
+mod body;
 mod fault;
 mod head;
 #[cfg(feature = "tls")]
@@ -26,11 +27,9 @@ use std::time::Duration;
 use everseed_disk::unpack::{Packing, UnpackError, unpack};
 use smol::Async;
 use smol::future::FutureExt as _;
-use smol::io::{
-    AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite,
-    AsyncWriteExt as _, BufReader,
-};
+use smol::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
+use self::body::{Body, Sink};
 pub use self::fault::HttpFault;
 use self::head::{BodyLen, Head};
 use crate::net::proxy::{LOGIN_STATUS, Proxy, ProxyFault};
@@ -68,6 +67,8 @@ impl Default for Limits {
 pub struct Response {
     /// The status code; never a redirect that could be followed.
     pub status: u16,
+    /// The time for which the server does not want to be asked, if it named one.
+    pub retry_after: Option<Duration>,
     /// The body, unpacked.
     pub body: Vec<u8>,
     /// The server's address; `None` by way of a proxy, which alone knows it.
@@ -91,7 +92,8 @@ impl fmt::Display for HttpError {
 
 impl std::error::Error for HttpError {}
 
-/// Gets `url`, which `caller` named, from the addresses or by the proxy of `way`.
+/// Gets `url`, which `caller` named, from the addresses or by the proxy of `way`. A body that is longer than allowed is
+/// cut off, packed and unpacked.
 ///
 /// # Errors
 /// See [`HttpFault`]. An answer with an error status is still an answer.
@@ -106,29 +108,40 @@ pub async fn get(
         body.extend_from_slice(bytes);
         Ok(())
     };
-    let answer = get_to(url, caller, way, limits, &mut keep).await?;
-    let ResponseHead { status, from, .. } = answer;
-    let packing = answer.packing.or(Packing::shown_by(&body));
-    let body = match packing.map(|packing| unpacked(packing, &body, limits.body)) {
-        Some(Ok(body)) => body,
-        Some(Err(UnpackError::TooLong)) => {
-            let (host, fault) = (answer.host, HttpFault::TooLong);
-            return Err(HttpError { host, fault });
+    let head = get_part(url, caller, way, limits, &mut keep).await?;
+    let mut named = head.packing;
+    for _ in 0..MAX_PACKINGS {
+        // Some servers name another compression than they applied, or apply one twice.
+        let packing = Packing::shown_by(&body).or(named.take().map(|_| Packing::Deflate));
+        match packing.and_then(|packing| unpacked(packing, &body, limits.body)) {
+            Some(unpacked) => body = unpacked,
+            // Or none.
+            None => break,
         }
-        // Some servers name a compression that they did not apply.
-        _ => body,
-    };
-    Ok(Response { status, body, from })
+    }
+    Ok(Response {
+        status: head.status,
+        retry_after: head.retry_after,
+        body,
+        from: head.from,
+    })
 }
 
-fn unpacked(packing: Packing, body: &[u8], limit: usize) -> Result<Vec<u8>, UnpackError> {
+/// At most the first `limit` bytes; `None` if the body is not packed.
+fn unpacked(packing: Packing, body: &[u8], limit: usize) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut keep = |bytes: &[u8]| {
-        out.extend_from_slice(bytes);
-        Ok(())
+        let room = limit - out.len();
+        out.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        match bytes.len() <= room {
+            true => Ok(()),
+            false => Err(io::ErrorKind::FileTooLarge.into()),
+        }
     };
-    unpack(packing, body, limit as u64, &mut keep)?;
-    Ok(out)
+    match unpack(packing, body, u64::MAX, &mut keep) {
+        Ok(()) | Err(UnpackError::Unkept(_)) => Some(out).filter(|out| !out.is_empty()),
+        Err(_) => None,
+    }
 }
 
 /// The head of an answer whose body went to a sink.
@@ -142,6 +155,10 @@ pub struct ResponseHead {
     pub host: String,
     /// The body's compression, if the head names one.
     pub packing: Option<Packing>,
+    /// The time for which the server does not want to be asked, if it named one.
+    pub retry_after: Option<Duration>,
+    /// Whether the sink got only the first part of a body that is longer than allowed.
+    is_cut: bool,
 }
 
 /// Gets `url` as [`get`] does, but passes the body to `sink` as it comes, without unpacking it.
@@ -149,6 +166,21 @@ pub struct ResponseHead {
 /// # Errors
 /// As for [`get`], and [`HttpFault::Unkept`] if `sink` fails. The sink then has a part of the body.
 pub async fn get_to(
+    url: &str,
+    caller: Caller,
+    way: &Way,
+    limits: &Limits,
+    sink: Sink<'_>,
+) -> Result<ResponseHead, HttpError> {
+    let head = get_part(url, caller, way, limits, sink).await?;
+    if head.is_cut {
+        let (host, fault) = (head.host, HttpFault::TooLong);
+        return Err(HttpError { host, fault });
+    }
+    Ok(head)
+}
+
+async fn get_part(
     url: &str,
     caller: Caller,
     way: &Way,
@@ -164,7 +196,7 @@ pub async fn get_to(
             parsed.host.clone_into(&mut host);
             let (tcp, ip) = connect(&parsed, (caller, before), way, limits).await?;
             match request(&parsed, tcp, way.proxy(), limits, sink).await? {
-                Step::Done(status, packing) => return Ok((status, packing, ip)),
+                Step::Done(head, is_cut) => return Ok((head, is_cut, ip)),
                 Step::Redirect(to) => url = follow(&parsed, &to)?,
             }
             before = Some(ip.map_or(Scope::Public, Scope::of));
@@ -176,11 +208,13 @@ pub async fn get_to(
         Err(HttpFault::Slow)
     };
     match work.or(slow).await {
-        Ok((status, packing, from)) => Ok(ResponseHead {
-            status,
+        Ok((head, is_cut, from)) => Ok(ResponseHead {
+            status: head.status,
             from,
             host,
-            packing,
+            packing: head.packing,
+            retry_after: head.retry_after,
+            is_cut,
         }),
         Err(fault) => Err(HttpError { host, fault }),
     }
@@ -205,7 +239,8 @@ pub(crate) async fn ask(
         let sent = stream.write_all(request).await;
         sent.map_err(HttpFault::Broken)?;
         match answer(stream, limits, &mut keep).await? {
-            Step::Done(status, _) => Ok(status),
+            Step::Done(_, true) => Err(HttpFault::TooLong),
+            Step::Done(head, false) => Ok(head.status),
             Step::Redirect(_) => Err(HttpFault::Redirects),
         }
     };
@@ -217,12 +252,10 @@ pub(crate) async fn ask(
     Ok((status, body))
 }
 
-/// The receiver of a body, called with one part at a time.
-type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
-
 /// The outcome of one request.
 enum Step {
-    Done(u16, Option<Packing>),
+    /// With whether the body was cut off because it is longer than allowed.
+    Done(Head, bool),
     Redirect(String),
 }
 
@@ -271,7 +304,7 @@ async fn request(
             let passes_on = proxy.filter(|proxy| proxy.takes_requests());
             let step = exchange(tcp, url, passes_on, limits, sink).await?;
             match (passes_on, &step) {
-                (Some(proxy), Step::Done(LOGIN_STATUS, _)) => {
+                (Some(proxy), Step::Done(head, _)) if head.status == LOGIN_STATUS => {
                     Err(HttpFault::proxy(proxy, ProxyFault::Login))
                 }
                 _ => Ok(step),
@@ -395,9 +428,9 @@ async fn answer(
     sink: Sink<'_>,
 ) -> Result<Step, HttpFault> {
     let mut reader = BufReader::with_capacity(4096, stream);
-    let head = Head::read(&mut reader).await?;
-    if matches!(head.status, 301 | 302 | 303 | 307 | 308)
-        && let Some(to) = head.location
+    let mut head = Head::read(&mut reader).await?;
+    if (300..400).contains(&head.status)
+        && let Some(to) = head.location.take()
     {
         return Ok(Step::Redirect(to));
     }
@@ -406,6 +439,7 @@ async fn answer(
         room: limits.body,
         sink,
         came: false,
+        is_cut: false,
     };
     let passed = match head.body {
         BodyLen::Chunked => body.pass_chunks().await,
@@ -417,7 +451,7 @@ async fn answer(
         Err(HttpFault::Broken(error)) if body.came && is_end(&error) => {}
         passed => passed?,
     }
-    Ok(Step::Done(head.status, head.packing))
+    Ok(Step::Done(head, body.is_cut))
 }
 
 fn is_end(error: &io::Error) -> bool {
@@ -459,76 +493,8 @@ fn request_head(url: &Url<'_>, proxy: Option<&Proxy>) -> String {
     head
 }
 
-/// The length at the start of a chunk's line. An extension may follow after a semicolon or a space.
-fn chunk_len(line: &[u8]) -> Option<u64> {
-    let text = str::from_utf8(line).ok()?.trim();
-    let digits = text.split([';', ' ', '\t']).next()?;
-    let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
-    u64::from_str_radix(digits, 16).ok().filter(|_| hex)
-}
-
-/// A body that is being passed to a sink.
-struct Body<'a, R> {
-    reader: R,
-    /// The number of bytes that the body may still have.
-    room: usize,
-    sink: Sink<'a>,
-    /// Whether any byte of the body has come.
-    came: bool,
-}
-
-impl<R: AsyncBufRead + Unpin> Body<'_, R> {
-    /// Passes on `len` bytes. Returns whether the stream had that many.
-    async fn pass(&mut self, len: u64) -> Result<bool, HttpFault> {
-        let mut left = usize::try_from(len).unwrap_or(usize::MAX);
-        while left > 0 {
-            match self.pass_some(left).await? {
-                0 => return Ok(false),
-                passed => left -= passed,
-            }
-        }
-        Ok(true)
-    }
-
-    /// Passes on a chunked body (RFC 9112, section 7.1); the trailer is not read.
-    async fn pass_chunks(&mut self) -> Result<(), HttpFault> {
-        loop {
-            let line = self.line().await?;
-            if line.is_empty() && self.came {
-                return Ok(());
-            }
-            let len = chunk_len(&line).ok_or(HttpFault::NotHttp)?;
-            if len == 0 || !self.pass(len).await? {
-                return Ok(());
-            }
-            let end = self.line().await?;
-            if !end.trim_ascii().is_empty() {
-                return Err(HttpFault::NotHttp);
-            }
-        }
-    }
-
-    /// Reads a line with its line end; empty at the end of the stream.
-    async fn line(&mut self) -> Result<Vec<u8>, HttpFault> {
-        let mut line = Vec::new();
-        let mut limited = (&mut self.reader).take(MAX_CHUNK_LINE);
-        let read = limited.read_until(b'\n', &mut line).await;
-        read.map_err(HttpFault::Broken)?;
-        Ok(line)
-    }
-
-    /// Passes on the bytes that are there, at most `most`; 0 is the end of the stream.
-    async fn pass_some(&mut self, most: usize) -> Result<usize, HttpFault> {
-        let bytes = self.reader.fill_buf().await.map_err(HttpFault::Broken)?;
-        let bytes = &bytes[..bytes.len().min(most)];
-        let len = bytes.len();
-        self.room = self.room.checked_sub(len).ok_or(HttpFault::TooLong)?;
-        self.came |= len > 0;
-        (self.sink)(bytes).map_err(HttpFault::Unkept)?;
-        self.reader.consume(len);
-        Ok(len)
-    }
-}
+/// The most compressions of one body, one upon the other.
+const MAX_PACKINGS: usize = 2;
 
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -539,9 +505,6 @@ const HELD: usize = 256 * 1024;
 
 /// The most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
-
-/// The longest line that begins a chunk, in bytes.
-const MAX_CHUNK_LINE: u64 = 256;
 
 #[cfg(test)]
 mod tests {

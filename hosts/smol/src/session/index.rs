@@ -98,10 +98,14 @@ impl PathIndex {
     }
 }
 
-/// Whether a path has the name of a torrent file.
+/// Whether a path has the name of a torrent file, which may be compressed.
 pub(super) fn is_torrent(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    extension.eq_ignore_ascii_case("torrent")
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let mut ends = [&b".torrent"[..], b".torrent.gz"].into_iter();
+    ends.any(|end| match name.len().checked_sub(end.len()) {
+        None | Some(0) => false,
+        Some(start) => name[start..].eq_ignore_ascii_case(end),
+    })
 }
 
 /// Whether a path has the name of a file with a magnet link.
@@ -130,6 +134,24 @@ mod tests {
     use super::*;
     use crate::storage::dormant::DormantTorrent;
     use everseed_core::geometry::TorrentId;
+
+    #[test]
+    fn names_of_torrents() {
+        for (name, is) in [
+            ("x.torrent", true),
+            ("x.y.TORRENT", true),
+            ("x.torrent.gz", true),
+            ("x.Torrent.GZ", true),
+            (".torrent", false),
+            (".torrent.gz", false),
+            ("torrent.gz", false),
+            ("x.gz", false),
+            ("x.torrent.zip", false),
+            ("x.torrent/y", false),
+        ] {
+            assert_eq!(is_torrent(&Path::new("/a").join(name)), is, "{name}");
+        }
+    }
 
     #[test]
     fn what_is_missing_and_what_is_new() {

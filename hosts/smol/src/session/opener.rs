@@ -14,6 +14,7 @@ use everseed_disk::{
 };
 
 use super::claims::{Claims, claims};
+use super::index::is_torrent;
 use super::kept;
 use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
@@ -520,8 +521,7 @@ pub(crate) fn own_options(make: &Options, own_tracker: &str) -> Options {
 
 /// Whether a path is a torrent file, and not something to share.
 pub(crate) fn is_given(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    extension.eq_ignore_ascii_case("torrent") && !path.is_dir()
+    is_torrent(path) && !path.is_dir()
 }
 
 fn source(content: Content, fresh: Option<u64>, make: &Options) -> Result<OpenedTorrent, String> {

@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use everseed_disk::is_unwanted;
+
 use crate::storage::dormant::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 
@@ -147,24 +149,26 @@ impl Names {
 /// The names are read at one in this many looks, which come every ten seconds.
 pub(super) const NAMES_EVERY: u32 = 3;
 
-/// Whether a name does not look unfinished or hidden.
+/// Whether a name does not look unfinished, hidden, or like what nobody wants to share: a recycle bin, say.
 fn is_wanted(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let lower = name.to_ascii_lowercase();
-    let unfinished = UNFINISHED.iter().any(|end| lower.ends_with(end));
-    !name.starts_with('.') && !unfinished && lower != "lost+found"
+    let name = path.file_name().unwrap_or_default();
+    let lower = name.to_string_lossy().to_ascii_lowercase();
+    let left_over = LEFT_OVER.iter().any(|end| lower.ends_with(end));
+    let unwanted = is_unwanted(name, false) || is_unwanted(name, true);
+    !lower.starts_with('.') && !left_over && !unwanted
 }
 
-const UNFINISHED: &[&str] = &[
-    ".part",
+/// Ends of names of temporary files, and of torrent files that another program has taken or refused.
+const LEFT_OVER: &[&str] = &[
     ".tmp",
     ".temp",
     "~",
-    ".crdownload",
-    ".filepart",
-    ".!qb",
-    ".aria2",
     ".added",
+    ".torrent.loaded",
+    ".torrent.imported",
+    ".torrent.invalid",
+    ".torrent.qbt_rejected",
+    ".torrent.bak",
 ];
 
 /// The mark of a path, including the files of a folder; `None` if it is gone, or `given_up` returns true.
@@ -229,7 +233,20 @@ mod tests {
             (".hidden", false),
             ("film.mkv.part", false),
             ("FILM.TMP", false),
+            ("film.mkv.!ut", false),
+            ("film.mkv.BC!", false),
+            ("film.mkv.az!", false),
+            ("film.opdownload", false),
+            ("x.torrent.loaded", false),
+            ("x.torrent.imported", false),
+            ("x.torrent.invalid", false),
             ("lost+found", false),
+            ("$RECYCLE.BIN", false),
+            ("System Volume Information", false),
+            ("@eaDir", false),
+            ("#recycle", false),
+            ("Thumbs.db", false),
+            ("desktop.ini", false),
         ] {
             assert_eq!(is_wanted(&Path::new("/a").join(name)), wanted, "{name}");
         }

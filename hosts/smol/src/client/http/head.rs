@@ -1,6 +1,8 @@
 //! The head of an HTTP answer (RFC 9112), read as leniently as curl and browsers read it. Proxies and scripts write
 //! heads by hand, and a line that is not needed for the body is ignored.
 
+use std::time::Duration;
+
 use everseed_disk::unpack::Packing;
 use smol::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _};
 
@@ -12,6 +14,8 @@ pub(super) struct Head {
     pub(super) location: Option<String>,
     pub(super) body: BodyLen,
     pub(super) packing: Option<Packing>,
+    /// The time for which the server does not want to be asked. A date in place of seconds is ignored.
+    pub(super) retry_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +65,7 @@ impl Head {
             location: None,
             body: BodyLen::UntilEnd,
             packing: None,
+            retry_after: None,
         };
         for header in response.headers {
             let value = str::from_utf8(header.value).unwrap_or("").trim();
@@ -68,6 +73,9 @@ impl Head {
             match header.name.to_ascii_lowercase().as_str() {
                 "location" if !header.value.is_empty() => {
                     head.location = Some(location(header.value));
+                }
+                "retry-after" => {
+                    head.retry_after = value.parse().ok().map(Duration::from_secs);
                 }
                 "transfer-encoding" => {
                     for word in words {
@@ -214,6 +222,16 @@ mod tests {
         let text = b"HTTP/1.1 302 Found\r\nLocation: /a b/\xe9?c=d e\r\n\r\n";
         let to = Head::parse(text).unwrap().location;
         assert_eq!(to.as_deref(), Some("/a%20b/%E9?c=d%20e"));
+        for (said, kept) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            let text = format!("HTTP/1.1 503 Busy\r\nRetry-After:{said}\r\n\r\n");
+            let head = Head::parse(text.as_bytes()).unwrap();
+            assert_eq!(head.retry_after, kept.map(Duration::from_secs), "{said}");
+        }
         for other in [
             "d8:intervali1800ee",
             "HTTP/1.1",
