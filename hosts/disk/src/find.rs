@@ -6,16 +6,16 @@
 //! does not have. The search looks at `LOOKED` names at most, keeps `CANDIDATES` of them, and ends when the caller
 //! says so.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::iter;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use everseed_core::bits;
-use everseed_core::hash::Sha1;
 use everseed_core::metainfo::FileKind;
 use rustix::fs::{Dir, FileType};
 
@@ -24,7 +24,6 @@ use crate::check::{CHUNK, verify_piece};
 use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::ReadError;
-use crate::hash::Fast;
 use crate::placed::{MOST, Place};
 use crate::relocate;
 use crate::unfinished;
@@ -38,9 +37,8 @@ struct Lost {
     found: bool,
 }
 
-/// Searches for files that are missing or too short. If `good` pieces are given, it also searches for files without
-/// any good piece, and takes another client's unfinished file that has more good pieces than the one beside it.
-/// Returns the pieces whose files are others now. `go_on` is asked again and again during the search.
+/// Searches for files that are missing or too short. If `good` pieces are given, it also searches for files with bad
+/// pieces. Returns the pieces whose files are others now. `go_on` is asked again and again during the search.
 ///
 /// Found places are remembered. Files that a download writes are not searched for.
 pub fn search(
@@ -51,26 +49,14 @@ pub fn search(
     if content.is_growing() {
         return Ok(Vec::new());
     }
-    let mut pieces = lost_and_found(content, good, go_on)?;
-    if let Some(good) = good {
-        pieces.append(&mut unfinished_files(content, good, &pieces, go_on)?);
-    }
-    if !pieces.is_empty() {
-        content.remember_places();
-    }
-    Ok(pieces)
-}
-
-fn lost_and_found(
-    content: &Content,
-    good: Option<&[u8]>,
-    go_on: &mut dyn FnMut() -> bool,
-) -> Result<Vec<Range<u32>>, ReadError> {
+    let damaged = damaged_files(content, good)?;
     let (mut lost, more) = lost_files(content, good)?;
-    if lost.is_empty() {
+    if lost.is_empty() && damaged.is_empty() {
         return Ok(Vec::new());
     }
-    let candidates = walk(content, &lost, go_on);
+    let entries = lost.iter().map(|lost| &lost.entry);
+    let entries = entries.chain(damaged.iter().map(|(_, entry)| entry));
+    let candidates = walk(content, entries.map(|entry| entry.len).collect(), go_on);
     // Nothing is there before a download begins, and there is nothing to say.
     if more && !candidates.is_empty() {
         log::warn!(
@@ -105,6 +91,7 @@ fn lost_and_found(
     let placed = &content.layout().placed;
     let mut pieces = Vec::new();
     let mut changed = false;
+    let mut found = HashSet::new();
     for lost in lost {
         let name = &lost.entry.path;
         match lost.before {
@@ -113,106 +100,44 @@ fn lost_and_found(
             before => changed |= placed.get(name) != before,
         }
         if lost.found {
+            found.insert(lost.number);
             pieces.push(lost.entry.pieces(content.geometry()));
         }
     }
-    if changed && pieces.is_empty() {
+    for (number, entry) in damaged {
+        if !found.contains(&number) && finder.better(number, &entry, good, go_on)? {
+            changed = true;
+            pieces.push(entry.pieces(content.geometry()));
+        }
+    }
+    if changed {
         content.remember_places();
     }
     Ok(pieces)
 }
 
-/// Has unfinished files of other clients take the places of those beside them, and returns their pieces. `found` are
-/// the pieces of files that were found already.
-///
-/// Pieces may be sent meanwhile. So a file is taken only if it has all good pieces of the other one, and more.
-fn unfinished_files(
-    content: &Content,
-    good: &[u8],
-    found: &[Range<u32>],
-    go_on: &mut dyn FnMut() -> bool,
-) -> Result<Vec<Range<u32>>, ReadError> {
+/// The first [`MOST`] files that are there and have bad pieces, with their numbers.
+fn damaged_files(content: &Content, good: Option<&[u8]>) -> Result<Vec<(u64, Entry)>, ReadError> {
+    let mut damaged = Vec::new();
+    let Some(good) = good.filter(|_| !content.is_bare()) else {
+        return Ok(damaged);
+    };
     let placed = &content.layout().placed;
-    let mut taken = Vec::new();
     for (number, entry) in (1..).zip(content.entries()?) {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
-        let all = entry.pieces(content.geometry());
-        let is_bad = |piece| !bits::get(good, piece);
-        if entry.kind != FileKind::Data || !all.clone().any(is_bad) || found.contains(&all) {
+        let mut pieces = entry.pieces(content.geometry());
+        if entry.kind != FileKind::Data || pieces.all(|piece| bits::get(good, piece)) {
             continue;
         }
         let is_there = matches!(content.probe(&entry), Ok(()) | Err(ReadError::Short { .. }));
-        let before = placed.get(&entry.path);
-        if !is_there || before.as_ref().is_some_and(|before| before.by_owner) {
-            continue;
+        if is_there && placed.get(&entry.path).is_none_or(|place| !place.by_owner) {
+            damaged.push((number, entry));
         }
-        let now = content.place_of(&entry);
-        let usual = content.layout().relative(&entry.path).into_owned();
-        let beside = unfinished::beside(content, &entry, &usual);
-        for path in std::iter::once(usual.clone()).chain(beside) {
-            if path == now || !is_better(content, &entry, &path, &now, good, go_on)? {
-                continue;
-            }
-            let place = (path != usual).then(|| Place {
-                number,
-                path,
-                by_owner: false,
-            });
-            placed.put(&entry.path, place);
-            taken.push(all);
+        if damaged.len() == MOST {
             break;
         }
     }
-    Ok(taken)
-}
-
-/// Whether the file at one path has all good pieces of the file at `other`, and more that are in no other file.
-fn is_better(
-    content: &Content,
-    entry: &Entry,
-    path: &Path,
-    other: &Path,
-    good: &[u8],
-    go_on: &mut dyn FnMut() -> bool,
-) -> Result<bool, ReadError> {
-    let (geometry, named) = (content.geometry(), content.layout().named());
-    let open = |path| named.open_file(path).map(|(file, _)| File::from(file));
-    let (Ok(file), Ok(other)) = (open(path), open(other)) else {
-        return Ok(false);
-    };
-    let torrent = content.open_torrent()?;
-    let own = own_pieces(content, entry);
-    let [mut bytes, mut others] = [(); 2].map(|()| vec![0; CHUNK]);
-    let mut more = false;
-    for piece in entry.pieces(geometry) {
-        let (was_good, is_own) = (bits::get(good, piece), own.contains(&piece));
-        let Some(piece) = geometry.piece(piece).filter(|_| was_good || is_own) else {
-            continue;
-        };
-        let start = geometry.piece_offset(piece);
-        let end = start + u64::from(geometry.piece_size(piece));
-        let start = start.max(entry.start) - entry.start;
-        let end = end.min(entry.start + entry.len) - entry.start;
-        let mut sha1 = Fast::default();
-        let mut same = true;
-        let mut at = start;
-        while at < end && same {
-            let len = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-            let (bytes, others) = (&mut bytes[..len], &mut others[..len]);
-            same = go_on() && file.read_exact_at(bytes, at).is_ok();
-            if was_good {
-                same = same && other.read_exact_at(others, at).is_ok() && bytes == others;
-            } else {
-                sha1.update(bytes);
-            }
-            at += len as u64;
-        }
-        if was_good && !same {
-            return Ok(false);
-        }
-        more |= !was_good && same && sha1.finish() == content.piece_hash(&torrent, piece)?;
-    }
-    Ok(more)
+    Ok(damaged)
 }
 
 /// The first [`MOST`] of them, and whether there are more.
@@ -249,9 +174,12 @@ fn lost_files(content: &Content, good: Option<&[u8]>) -> Result<(Vec<Lost>, bool
     Ok((lost, false))
 }
 
-/// Lists regular files beneath the folder that have the size of a lost file. The torrent's own folder comes first.
-fn walk(content: &Content, lost: &[Lost], go_on: &mut dyn FnMut() -> bool) -> Vec<(PathBuf, u64)> {
-    let sizes: std::collections::HashSet<u64> = lost.iter().map(|lost| lost.entry.len).collect();
+/// Lists regular files beneath the folder that have one of these sizes. The torrent's own folder comes first.
+fn walk(
+    content: &Content,
+    sizes: HashSet<u64>,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Vec<(PathBuf, u64)> {
     let layout = content.layout();
     let (root, base) = (layout.named(), layout.base());
     let mut folders = VecDeque::from([PathBuf::new()]);
@@ -357,6 +285,51 @@ impl Finder<'_> {
         }
         self.content.layout().placed.remove(&lost.entry.path);
         Ok(())
+    }
+
+    /// Finds another file that has all good pieces of a damaged one, and more: an unfinished file of another client
+    /// beside it, or one of its size.
+    ///
+    /// Pieces may be sent meanwhile. So a file is tried only if it is the same in all of the good ones.
+    fn better(
+        &mut self,
+        number: u64,
+        entry: &Entry,
+        good: Option<&[u8]>,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, ReadError> {
+        let good = good.unwrap_or_default();
+        let content = self.content;
+        let placed = &content.layout().placed;
+        let (before, now) = (placed.get(&entry.path), content.place_of(entry));
+        let usual = content.layout().relative(&entry.path).into_owned();
+        // Files of its size were tried already if it has no good piece.
+        let mut pieces = entry.pieces(content.geometry());
+        let any_good = pieces.any(|piece| bits::get(good, piece));
+        let ranked = match any_good {
+            true => self.ranked(entry, RANKED).into_iter(),
+            false => Vec::new().into_iter(),
+        };
+        let ranked: Vec<_> = ranked.map(|at| self.candidates[at].0.clone()).collect();
+        let beside = unfinished::beside(content, entry, &usual);
+        for path in iter::once(usual.clone()).chain(beside).chain(ranked) {
+            if path == now || !go_on() || !has_all(content, entry, good, [&now, &path], go_on) {
+                continue;
+            }
+            let place = (path != usual).then(|| Place {
+                number,
+                path,
+                by_owner: false,
+            });
+            placed.put(&entry.path, place);
+            for piece in entry.pieces(content.geometry()) {
+                if !bits::get(good, piece) && go_on() && self.is_good(piece)? {
+                    return Ok(true);
+                }
+            }
+            placed.put(&entry.path, before.clone());
+        }
+        Ok(false)
     }
 
     /// Finds files that share all their pieces with others, which may be lost too.
@@ -498,6 +471,43 @@ fn own_pieces(content: &Content, entry: &Entry) -> Range<u32> {
         pieces.end -= 1;
     }
     pieces
+}
+
+/// Whether the second of two files holds the same as the first in all good pieces, and is another file.
+fn has_all(
+    content: &Content,
+    entry: &Entry,
+    good: &[u8],
+    paths: [&Path; 2],
+    go_on: &mut dyn FnMut() -> bool,
+) -> bool {
+    let (geometry, named) = (content.geometry(), content.layout().named());
+    let [Ok((one, one_is)), Ok((other, other_is))] = paths.map(|path| named.open_file(path)) else {
+        return false;
+    };
+    let files = [File::from(one), File::from(other)];
+    let end = entry.start + entry.len;
+    let [mut bytes, mut others] = [(); 2].map(|()| vec![0; CHUNK]);
+    let mut same = |mut at: u64, end: u64| {
+        while at < end {
+            let len = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
+            let (bytes, others) = (&mut bytes[..len], &mut others[..len]);
+            let read = files[0].read_exact_at(bytes, at).is_ok();
+            if !go_on() || !read || files[1].read_exact_at(others, at).is_err() || bytes != others {
+                return false;
+            }
+            at += len as u64;
+        }
+        true
+    };
+    let mut pieces = entry.pieces(geometry).filter_map(|piece| {
+        let piece = geometry.piece(piece).filter(|_| bits::get(good, piece))?;
+        let start = geometry.piece_offset(piece);
+        let stop = start + u64::from(geometry.piece_size(piece));
+        Some((start.max(entry.start), stop.min(end)))
+    });
+    (one_is.st_dev, one_is.st_ino) != (other_is.st_dev, other_is.st_ino)
+        && pieces.all(|(start, stop)| same(start - entry.start, stop - entry.start))
 }
 
 /// Advances to the next combination of choices; the first one turns fastest.

@@ -329,9 +329,10 @@ fn bitcomet_padding() {
     assert_eq!(missing(&open(&scratch)), 0);
 }
 
-/// Another client's unfinished file beside one of the right name: the one with more good pieces counts.
+/// Another client's unfinished file beside one of the right name, or one of its size anywhere: the one with more good
+/// pieces counts.
 #[test]
-fn an_unfinished_file_beside_a_bad_one() {
+fn a_better_one_than_the_one_in_its_place() {
     let (len, whole) = (100_000, 7);
     let cut = |bytes: &[u8], good: usize, to: usize| {
         let mut bytes = bytes[..to].to_vec();
@@ -347,6 +348,9 @@ fn an_unfinished_file_beside_a_bad_one() {
         ("d/a.!bt", 60_000, len, 20_000, len, 3),
         ("d/a.part", 60_000, len, 60_000, len, 3),
         ("d/a.other", 60_000, len, 90_000, 90_000, 3),
+        ("old/x", 60_000, len, len, len, whole),
+        ("old/x", 60_000, len, 90_000, len, 5),
+        ("old/x", 90_000, len, 60_000, len, 5),
     ] {
         let scratch = Scratch::new("beside");
         let (content, bytes) = torrent(&scratch, &[("a", len)]);
@@ -367,6 +371,31 @@ fn an_unfinished_file_beside_a_bad_one() {
         put(&scratch, "d/a", &bytes);
         assert_eq!(missing(&open(&scratch)), 0, "{name} at last");
     }
+}
+
+/// What only a piece of two files shows, and what two clients laid in part.
+#[test]
+fn parts_of_files_in_several_places() {
+    let scratch = Scratch::new("parts");
+    let (content, bytes) = torrent(&scratch, &[("a", 50_000), ("b", 70_000)]);
+    let mut bad = bytes[..50_000].to_vec();
+    bad[49_990..].fill(0);
+    put(&scratch, "d/a", &bad);
+    put(&scratch, "d/b", &bytes[50_000..]);
+    assert_eq!(missing(&content), 1);
+    // It lacks a piece that the one in its place has.
+    let mut other = bytes[..50_000].to_vec();
+    other[0] ^= 1;
+    put(&scratch, "other", &other);
+    assert_eq!(missing(&open(&scratch)), 1);
+    fs::hard_link(
+        scratch.path().join("data/d/a"),
+        scratch.path().join("data/linked"),
+    )
+    .unwrap();
+    assert_eq!(missing(&open(&scratch)), 1);
+    put(&scratch, "copy", &bytes[..50_000]);
+    assert_eq!(missing(&open(&scratch)), 0);
 }
 
 /// A missing folder and an empty one give the same result as a folder in which each file was looked for.
