@@ -316,7 +316,7 @@ impl Finder<'_> {
             if path == now || !go_on() || !has_all(content, entry, good, [&now, &path], go_on) {
                 continue;
             }
-            let place = (path != usual).then(|| Place {
+            let place = (path != usual).then_some(Place {
                 number,
                 path,
                 by_owner: false,

@@ -85,6 +85,7 @@ fn redirects() {
         let to = match target {
             "/a" => "b?x",
             "/b?x" => "//HOST/c",
+            "/away" => "magnet:?xt=urn:btih:ab&dn=x",
             "/c" => return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec(),
             other => other,
         };
@@ -97,6 +98,8 @@ fn redirects() {
             .into_bytes()
     });
     assert_eq!(fetch(addr, "/a", &LIMITS).unwrap().body, b"ok");
+    let away = fetch(addr, "/away", &LIMITS).unwrap_err().to_string();
+    assert!(away.contains("magnet:?xt=urn:btih:ab&dn=x"), "{away}");
     let round = fetch(addr, "/round", &LIMITS).unwrap_err();
     assert!(matches!(round.fault, HttpFault::Redirects));
     assert_eq!(round.host, "127.0.0.1");

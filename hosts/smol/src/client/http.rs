@@ -280,6 +280,12 @@ fn follow(from: &Url<'_>, to: &str) -> Result<String, HttpFault> {
         let folder = path.rfind('/').map_or("/", |at| &path[..=at]);
         format!("{scheme}://{authority}{folder}{to}")
     };
+    if to
+        .get(..7)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
+    {
+        return Err(HttpFault::Magnet(to.to_owned()));
+    }
     let parsed = Url::parse(&url).map_err(HttpFault::Url)?;
     let same = (parsed.scheme, parsed.host, parsed.port) == (from.scheme, from.host, from.port);
     match (parsed.scheme, from.user) {
@@ -538,6 +544,7 @@ mod tests {
             ("http://me:pw@a/", "http://a:81/", Some("http://a:81/")),
             ("http://me:pw@a/", "https://a/", Some("https://a/")),
             ("http://a/", "file:///etc/passwd", None),
+            ("http://a/", "magnet:?xt=urn:btih:0", None),
         ];
         for (from, to, expected) in table {
             let from = Url::parse(from).unwrap();

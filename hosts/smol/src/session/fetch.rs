@@ -149,7 +149,7 @@ fn copy(state: &StateFolder, given: &Path, way: &Way) -> Result<InfoHash, Refusa
             (Err(_), Some(refusal)) => return Err((refusal, 1)),
             (kept, _) => kept.map_err(unkept)?,
         }
-        if let Some(packing) = packing.or(packing_of(&fresh)) {
+        if let Some(packing) = packing_of(&fresh).or(packing) {
             match unpack_file(packing, &fresh, &fresh) {
                 // Some servers name a compression that they did not apply.
                 Err(UnpackError::Damaged) | Ok(()) => {}

@@ -5,6 +5,8 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::net::proxy::{Proxy, ProxyFault};
+use crate::secrets::mask_urls;
+use crate::text::escape;
 use crate::url::UrlError;
 
 /// Why an HTTP request failed.
@@ -37,6 +39,8 @@ pub enum HttpFault {
     Unkept(io::Error),
     /// There were too many redirects.
     Redirects,
+    /// A redirect led to this magnet link.
+    Magnet(String),
     /// A redirect led from https to http.
     Downgrade,
     /// A redirect or name led to this address inside our network, and its origin may not send us there.
@@ -59,6 +63,11 @@ impl fmt::Display for HttpFault {
             HttpFault::TooLong => f.write_str("the answer is too long"),
             HttpFault::Unkept(error) => write!(f, "cannot keep the answer: {error}"),
             HttpFault::Redirects => f.write_str("redirected too often"),
+            HttpFault::Magnet(link) => write!(
+                f,
+                "it is a magnet link, to be given to get itself: {}",
+                escape(&mask_urls(link))
+            ),
             HttpFault::Downgrade => f.write_str("refused a redirect from https to http"),
             HttpFault::Inside(ip) => write!(
                 f,
