@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-/// A line of a chart.
+/// One line of a chart.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it is.
+    /// Its name in the legend.
     pub name: String,
     /// Its points, from left to right.
     pub points: Vec<(f64, f64)>,
@@ -14,15 +14,15 @@ pub struct Line {
 /// A chart.
 #[derive(Clone, Debug)]
 pub struct Chart {
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// What the axes are.
+    /// The label of the horizontal axis.
     pub x: String,
-    /// The upright one.
+    /// The label of the vertical axis.
     pub y: String,
-    /// Whether each axis goes in powers of ten.
+    /// Whether the axes are logarithmic: x, y.
     pub log: (bool, bool),
-    /// At most six.
+    /// At most six lines.
     pub lines: Vec<Line>,
 }
 
@@ -37,7 +37,7 @@ const COLOURS: [&str; 6] = [
 ];
 
 impl Chart {
-    /// The file.
+    /// The SVG file.
     pub fn svg(&self) -> String {
         let mut out = String::new();
         let points = || self.lines.iter().flat_map(|l| l.points.iter().copied());
@@ -116,7 +116,7 @@ impl Chart {
     }
 }
 
-/// From values to places.
+/// Maps values to positions in the picture.
 struct Scale {
     least: f64,
     most: f64,

@@ -1,4 +1,4 @@
-//! [`Crowd`]: the DHT around the hosts, of honest nodes, silent ones, liars and a gang.
+//! [`Crowd`]: the DHT that the hosts use. Its nodes are honest, silent, liars, or members of a gang.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,20 +13,21 @@ use everseed_heap::Heap;
 use everseed_node::discovery::dht::memory::{Memory, Sizes};
 use everseed_node::discovery::dht::{Dht, Mode, PACKET_MAX};
 
-/// What a node of the crowd does.
+/// How a node of the crowd behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Conduct {
-    /// It is everseed's own.
+    /// It is a DHT node of everseed.
     Honest,
-    /// It takes everything and says nothing.
+    /// It receives everything and sends nothing.
     Silent,
-    /// It answers everything with nodes that are not there, and peers that are none.
+    /// It answers each query with nodes and peers that do not exist.
     Liar,
-    /// It is one of a gang in one /24, whose ids are as close to this torrent's as can be. They name only each other.
+    /// It belongs to a gang in one /24. Their ids are as close as possible to this info-hash. They name only each
+    /// other.
     Gang(InfoHash),
 }
 
-/// How many are in a gang.
+/// The number of members of a gang.
 pub const GANG: u8 = 100;
 
 enum Member {
@@ -36,36 +37,36 @@ enum Member {
     Gang(InfoHash, NodeId),
 }
 
-/// A datagram: from whom, to whom, and its bytes.
+/// A datagram: sender, receiver, and bytes.
 pub type Datagram = (SocketAddr, SocketAddr, Vec<u8>);
 
-/// The nodes.
+/// The nodes of the DHT.
 #[derive(Default)]
 pub struct Crowd {
     members: Vec<(SocketAddr, Member)>,
     by_ip: HashMap<IpAddr, usize>,
 }
 
-/// The port that all of them have.
+/// The port of all nodes.
 const PORT: u16 = 6881;
 
-/// An address of the internet for each number; they stand in different /16s as far as there are such. The first
-/// [`PLACES`] are the crowd's.
+/// A public address for each number, in different /16 networks as long as there are unused ones. The first [`PLACES`]
+/// belong to the crowd.
 pub fn public(n: usize) -> SocketAddr {
     let octet = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
     let (a, b, c) = (20 + n % 100, n / 100 % 250, n / PLACES);
     SocketAddr::from(([octet(a), octet(b), octet(c), 9], PORT))
 }
 
-/// The most nodes of a crowd.
+/// The most nodes that a crowd can have.
 pub const PLACES: usize = 25_000;
 
-/// Where a gang is.
+/// The network of a gang.
 fn of_gang(n: u8) -> SocketAddr {
     SocketAddr::from(([66, 250, 66, n], PORT))
 }
 
-/// An id that shares 152 bits with a torrent's info-hash.
+/// An id whose first 152 bits are those of an info-hash.
 pub fn near(target: InfoHash, n: u8) -> NodeId {
     let mut id = target.0;
     id[19] = n;
@@ -73,17 +74,17 @@ pub fn near(target: InfoHash, n: u8) -> NodeId {
 }
 
 impl Crowd {
-    /// How many there are.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there is nobody.
+    /// Whether there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// Where a member is.
+    /// The address of a member.
     pub fn address(&self, member: usize) -> SocketAddr {
         self.members[member].0
     }
@@ -93,13 +94,13 @@ impl Crowd {
         matches!(self.members[member].1, Member::Honest(_))
     }
 
-    /// Who is at an address.
+    /// The member at an address.
     pub fn at(&self, addr: SocketAddr) -> Option<usize> {
         let member = *self.by_ip.get(&addr.ip())?;
         (addr.port() == PORT).then_some(member)
     }
 
-    /// A new node; those that are honest know a few of the others.
+    /// Adds a node. An honest one learns of a few others.
     pub fn join(&mut self, now: u64, conduct: Conduct, rng: &mut Rng) -> usize {
         let member = self.members.len();
         let at = match conduct {
@@ -129,14 +130,14 @@ impl Crowd {
         member
     }
 
-    /// Tells an honest member of somebody.
+    /// Gives an honest member the address of a node.
     pub fn hint(&mut self, now: u64, member: usize, of: SocketAddr) {
         if let Member::Honest(dht) = &mut self.members[member].1 {
             dht.hint(Instant::from_micros(now), of);
         }
     }
 
-    /// Hands a datagram to a member; what it sends is put into `sent`.
+    /// Gives a datagram to a member. Its answers are put into `sent`.
     pub fn hand(
         &mut self,
         now: u64,
@@ -173,7 +174,7 @@ impl Crowd {
         sent.extend(lie.map(|bytes| (*me, *from, bytes)));
     }
 
-    /// Puts what a member sends by itself into `sent`.
+    /// Puts into `sent` the datagrams that a member sends by itself now.
     pub fn poll(&mut self, now: u64, member: usize, sent: &mut Vec<Datagram>) {
         let (me, kind) = &mut self.members[member];
         let Member::Honest(dht) = kind else { return };
@@ -183,7 +184,7 @@ impl Crowd {
         }
     }
 
-    /// When to poll a member.
+    /// The next deadline of a member.
     pub fn deadline(&self, member: usize) -> Option<u64> {
         match &self.members[member].1 {
             Member::Honest(dht) => dht.deadline().map(Instant::as_micros),
@@ -192,7 +193,7 @@ impl Crowd {
     }
 }
 
-/// Nodes that a newcomer knows.
+/// The number of nodes that a new one learns of.
 const KNOWN: usize = 3;
 
 /// The last byte of an address.
@@ -203,8 +204,8 @@ fn last(addr: SocketAddr) -> u8 {
     }
 }
 
-/// The answer of a liar to a query: nodes that `name` makes up, and addresses at which there is no peer. `None` if the
-/// packet is no query.
+/// The answer of a liar to a query: nodes from `name`, and addresses at which there is no peer. `None` if the packet is
+/// no query.
 pub fn lie(
     id: NodeId,
     query: &[u8],
@@ -242,5 +243,5 @@ pub fn lie(
     Some(out[..len].to_vec())
 }
 
-/// A peer that is none, and what liars say that our address is.
+/// An address without a peer. Liars also give it as the address of whoever asks them.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(9, 9, 9, 9)), PORT);

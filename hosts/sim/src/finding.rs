@@ -1,4 +1,4 @@
-//! Scenarios about being found: without a tracker, after its death, through routers, among liars.
+//! Scenarios about finding peers: without a tracker, after the tracker died, through routers, and among liars.
 
 use everseed_node::Publicity;
 
@@ -8,8 +8,8 @@ use crate::router::Nat;
 use crate::scenarios::{Outcome, Settings, profile, world};
 use crate::world::{HASH, Profile, World};
 
-/// Grows a DHT of so many nodes, of which each tenth is silent and each twentieth lies, unless `honest` says that all
-/// are honest; all had some minutes to know each other.
+/// Makes a DHT of this many nodes, and gives them some minutes to learn of each other. Every tenth node is silent and
+/// every twentieth lies, unless `honest` is set.
 fn grow(world: &mut World, nodes: usize, honest: bool) {
     for n in 0..nodes.max(2) {
         let conduct = match n {
@@ -20,7 +20,7 @@ fn grow(world: &mut World, nodes: usize, honest: bool) {
         };
         let member = world.add_member(conduct);
         if conduct != Conduct::Honest {
-            // Who does not ask is not known by itself.
+            // A silent node asks nobody, so the others learn of it only here.
             for _ in 0..10 {
                 let to = world.below(u32::try_from(member).unwrap_or(1)) as usize;
                 world.introduce(member, to);
@@ -33,7 +33,7 @@ fn grow(world: &mut World, nodes: usize, honest: bool) {
     pass(world, 180.0);
 }
 
-/// Lets so many seconds pass.
+/// Lets this many seconds pass.
 fn pass(world: &mut World, seconds: f64) {
     let end = world.seconds() + seconds;
     world.cue(seconds, PASSED);
@@ -51,7 +51,7 @@ fn dht() -> Publicity {
     Publicity::NONE.with_dht()
 }
 
-/// A world without a tracker, in which a DHT is.
+/// A world without a tracker, with a DHT.
 fn trackerless(settings: &Settings, honest: bool) -> World {
     let mut world = world(settings);
     world.publicity = dht();
@@ -61,7 +61,7 @@ fn trackerless(settings: &Settings, honest: bool) -> World {
     world
 }
 
-/// Half of all can be called, the others are behind routers of each kind.
+/// Half of the hosts can be called. The others are behind routers of all kinds.
 fn behind(n: usize) -> Nat {
     match n % 2 {
         0 => Nat::Open,
@@ -69,11 +69,11 @@ fn behind(n: usize) -> Nat {
     }
 }
 
-/// Leechers come for two minutes, and the only tracker dies after one. By the tracker alone, those who come later wait
-/// for ever; where peers tell each other of peers (BEP 11) or there is a DHT (BEP 5), and with both.
+/// Leechers come for two minutes, and the only tracker dies after one. With the tracker only, those who come later find
+/// no peers. The same is run with PEX (BEP 11), with a DHT (BEP 5), and with both.
 ///
 /// # Panics
-/// If somebody does not finish where there is a DHT.
+/// If a leecher does not finish although there is a DHT.
 pub fn tracker_dies(settings: Settings) -> Outcome {
     let count = settings.peers.clamp(4, 60);
     let ways = [
@@ -156,7 +156,7 @@ fn chart(title: &str, y: &str, lines: Vec<Line>) -> Chart {
     }
 }
 
-/// Seconds from the start of these hosts until they had a peer, the metadata, and a piece: sorted.
+/// Seconds from the start of these hosts until they had a peer, the metadata, and a piece. Each list is sorted.
 fn waits(world: &World, hosts: &[usize]) -> [Vec<f64>; 3] {
     let mut waits = [const { Vec::new() }; 3];
     for &host in hosts {
@@ -172,14 +172,14 @@ fn waits(world: &World, hosts: &[usize]) -> [Vec<f64>; 3] {
     waits
 }
 
-/// The median, and the range.
+/// The median and the range, as text.
 fn spread(sorted: &[f64]) -> String {
     let at = |n: usize| sorted.get(n).copied().unwrap_or(0.0);
     let (least, most) = (at(0), at(sorted.len().saturating_sub(1)));
     format!("{:.2} ({least:.2} to {most:.2})", at(sorted.len() / 2))
 }
 
-/// Starts hosts that know the info-hash alone, one each ten seconds, and waits until all have a piece.
+/// Starts a host every ten seconds that knows only the info-hash, and waits until all have a piece.
 fn fetch(world: &mut World, profiles: impl Iterator<Item = Profile>) -> Vec<usize> {
     let mut hosts = Vec::new();
     for profile in profiles {
@@ -195,11 +195,11 @@ fn fetch(world: &mut World, profiles: impl Iterator<Item = Profile>) -> Vec<usiz
     hosts
 }
 
-/// From an info-hash alone: how long until a peer, the metadata and a piece are there, through each kind of router.
-/// The DHT has silent and lying nodes, and loses one datagram of a hundred.
+/// Hosts begin with an info-hash only. Measures how long they take to find a peer, the metadata and a piece, through
+/// each kind of router. The DHT has silent and lying nodes, and one datagram of a hundred is lost.
 ///
 /// # Panics
-/// If one does not find the seed.
+/// If a host does not find the seed.
 pub fn magnet(settings: Settings) -> Outcome {
     let mut world = trackerless(&settings, false);
     world.add(profile(&settings), true);
@@ -225,7 +225,7 @@ pub fn magnet(settings: Settings) -> Outcome {
                 .map(|(n, &at)| (at, f64::from(n)))
                 .collect(),
         });
-        // Of one kind at a time, as each that has it is a peer of the next.
+        // A world for each kind, because hosts that have the torrent are peers of the next host.
         hosts.into_iter().for_each(|host| world.stop(host));
         pass(&mut world, 200.0);
     }
@@ -235,13 +235,13 @@ pub fn magnet(settings: Settings) -> Outcome {
     }
 }
 
-/// Downloads for each kind of router.
+/// The number of downloads for each kind of router.
 const FETCHERS: usize = 5;
 
-/// What a seed of 1, 100 and 10,000 torrents asks in an hour, beginning with its start.
+/// Counts the DHT queries of a seed of 1, 100 and 10,000 torrents in the hour after its start.
 ///
 /// # Panics
-/// If that is more than the budget allows.
+/// If there are more than the budget allows.
 pub fn queries(settings: Settings) -> Outcome {
     let mut table = format!(
         "{:>8} {:>9} {:>10} {:>13} {:>15} {:>18}\n",
@@ -295,11 +295,11 @@ pub fn queries(settings: Settings) -> Outcome {
     }
 }
 
-/// A hundred nodes of one /24, whose ids are the closest to a torrent's, before it is announced and while it is looked
-/// for; and the same without them.
+/// A hundred nodes of one /24 try to hide a torrent: their ids are the closest to its info-hash. They are there before
+/// it is announced, and while others look it up. The same is run without them.
 ///
 /// # Panics
-/// If they hide it from anybody.
+/// If a host does not find the torrent.
 pub fn eclipse(settings: Settings) -> Outcome {
     let mut table = format!(
         "{:<16} {:>22} {:>22}\n",

@@ -3,25 +3,25 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`world`] | the nodes, the clock, and what happens next |
-//! | [`link`] | connections: how bytes get from one node to another, and how long that takes |
-//! | [`router`] | what stands between a host and the internet, and lets in whom |
+//! | [`world`] | the hosts, their nodes, the clock and the events |
+//! | [`link`] | connections: the bytes between two nodes, and how long they take |
+//! | [`router`] | the router of a host: which datagrams it lets in |
 //! | [`crowd`] | a DHT of nodes that are honest, silent, liars or a gang |
-//! | [`storage`] | an oracle: it knows what every block should be, and can fail in the ways of disks |
-//! | [`replay`] | what a real node was told, told again |
-//! | [`scenarios`] | swarms to look at, and what must be true of each |
-//! | [`finding`] | the same about being found: the DHT, magnet links, routers, a dead tracker |
-//! | [`chart`] | the picture for a README |
+//! | [`storage`] | a disk that knows what every block should be, and can fail as disks do |
+//! | [`replay`] | repeats the calls in the trace of a real host |
+//! | [`scenarios`] | runs a swarm, prints its numbers, asserts what must be true of it |
+//! | [`finding`] | scenarios about finding peers: the DHT, magnet links, routers, a dead tracker |
+//! | [`chart`] | draws a chart as SVG |
 //!
-//! One seed decides everything, so whatever goes wrong can be seen again. Asserted all the time: what
-//! is sent was verified, what a node says it has is on its disk, and at rest no block is missing.
+//! One seed decides all random numbers, so each fault can be repeated. These are asserted all the time: blocks that are
+//! sent were verified, pieces that a node announces are on its disk, and at the end no block is missing.
 //!
-//! The network is a model: a node's upload is one pipe that its connections share in turns, block by
-//! block, as is its download; there is a latency for each pair, and no loss within a connection. Blocks
-//! carry a mark in place of their content, as nobody but the oracle ever looks at it.
+//! The network is a model. The connections of a node share its upload in turns, block by block, and its download in the
+//! same way. Each pair of nodes has a latency, and connections lose nothing. Blocks have a mark in place of their
+//! content: only [`storage`] looks at it.
 
 #![forbid(unsafe_code)]
-// A model: its numbers are far from the ends of their types.
+// The numbers of this model are far from the limits of their types.
 #![allow(clippy::cast_possible_truncation)]
 
 pub mod chart;

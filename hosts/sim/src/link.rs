@@ -1,6 +1,6 @@
-//! A connection between two nodes: bytes on their way, in two directions.
+//! A connection between two nodes, with the bytes that are on their way in both directions.
 //!
-//! A message's head is real bytes; of a block only its mark is, and the rest is a length.
+//! The head of a message is real bytes. Of a block only its mark is real bytes, the rest is only a length.
 
 use std::collections::VecDeque;
 
@@ -9,12 +9,12 @@ use everseed_node::{Bodies, ConnId};
 
 use crate::storage::{MARK, content};
 
-/// Bytes in a row.
+/// A part of a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Run {
-    /// These.
+    /// Real bytes.
     Bytes(VecDeque<u8>),
-    /// So many that nobody looks at.
+    /// This many bytes of which only the number counts.
     Filler(usize),
 }
 
@@ -26,18 +26,18 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Bytes in it.
+    /// The number of bytes in it.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Appends the first `len` bytes of what a node gave out, with the bodies in its gaps. What is
-    /// `corrupt` has no right mark.
+    /// Appends the first `len` bytes of a node's output, with the blocks in its gaps. With `corrupt`, blocks get a
+    /// wrong mark.
     pub fn fill(&mut self, buf: &[u8], bodies: &Bodies, len: usize, corrupt: bool) {
         let mut at = 0;
         for body in bodies {
@@ -116,7 +116,7 @@ impl Pipe {
         }
     }
 
-    /// Reads into `space` as a socket would; answers with the number of bytes.
+    /// Reads into `space` as from a socket. Returns the number of bytes.
     pub fn read(&mut self, space: &mut [u8]) -> usize {
         let mut done = 0;
         while done < space.len() {
@@ -157,30 +157,30 @@ impl Pipe {
     }
 }
 
-/// One side of a connection.
+/// One end of a connection.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// The host that it is at.
+    /// The host of this end.
     pub host: usize,
-    /// What the node there calls it.
+    /// The number of the connection in that host's node.
     pub conn: ConnId,
-    /// Whether the node there still holds it.
+    /// Whether that node still has the connection.
     pub open: bool,
-    /// Sent by it, in its socket's buffer.
+    /// The send buffer of its socket.
     pub out: Pipe,
-    /// Arrived at it, not read yet.
+    /// Bytes that arrived and were not read yet.
     pub into: Pipe,
-    /// Whether the node has said that there is something to send, and was not asked for all of it.
+    /// Whether the node has more to send than was taken from it.
     pub wants_to_send: bool,
-    /// Whether it stands in its host's row for the upload.
+    /// Whether it waits in the queue for its host's upload.
     pub queued: bool,
 }
 
 /// A connection.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Who dialled, and who was dialled.
+    /// The end that dialled, and the end that was dialled.
     pub ends: [End; 2],
-    /// Microseconds from one end to the other.
+    /// The latency in microseconds.
     pub latency: u64,
 }

@@ -13,27 +13,27 @@ everseed-sim - swarms of everseed nodes in virtual time
 Usage: everseed-sim [OPTIONS] SCENARIO
        everseed-sim replay FILE
 
-  flash-crowd   1, 10, 100 .. leechers arrive at once at one seed
+  flash-crowd   1, 10, 100 .. leechers start at once, with one seed
   free-riders   a fifth of the leechers never upload
-  churn         peers come and leave when they are complete
-  faults        crashes, full disks, lies, broken connections, partitions
-  poison        many that send a bad block now and then
-  tracker-dies  the only tracker dies after a minute, and peers still come
+  churn         peers come one by one, and leave when they are complete
+  faults        crashes, full disks, bad blocks, broken connections, partitions
+  poison        many peers send a bad block now and then
+  tracker-dies  the only tracker dies after a minute, then more peers come
   magnet        from an info-hash to the first piece, through routers of each kind
-  queries       what a seed of 1, 100 and 10,000 torrents asks the DHT in an hour
+  queries       DHT queries of a seed of 1, 100 and 10,000 torrents in an hour
   eclipse       a hundred nodes of one network try to hide a torrent in the DHT
-  replay        what `everseed seed --trace FILE` wrote: tells it to a node here,
-                and fails where that one answers differently
+  replay        repeats the calls that `everseed seed --trace FILE` recorded, and
+                fails where the node here answers differently
 
 Options:
-      --seed N      decides everything; a failure names it (default: 1)
+      --seed N      seed of the random numbers; a failure prints it (default: 1)
       --peers N     the most leechers (default: 1000)
-      --pieces N    pieces of the content (default: 1024)
+      --pieces N    number of pieces (default: 1024)
       --blocks N    blocks of 16 KiB in a piece (default: 4)
-      --up BYTES    per second that everybody can send (default: 262144)
-      --slots N     peers that everybody serves at a time (default: 4)
-      --nodes N     nodes of the DHT around them (default: 1000)
-      --svg FILE    write the chart there
+      --up BYTES    upload of each host per second (default: 262144)
+      --slots N     how many peers a host serves at a time (default: 4)
+      --nodes N     nodes of the DHT (default: 1000)
+      --svg FILE    write a chart to FILE
   -h, --help        print this
 ";
 

@@ -1,4 +1,4 @@
-//! Traces of real hosts, told again to a node here: what it answered there, it must answer here.
+//! Replays the trace of a real host to a new node, whose answers have to be those in the trace.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Display};
@@ -10,20 +10,20 @@ use everseed_node::memory::{SCRATCH_MIN, Sizes};
 use everseed_node::trace::{Call, Head, Input, Output, Player, VERSION};
 use everseed_node::{Identity, Memory, Node};
 
-/// What became of a trace.
+/// The result of a replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replay {
-    /// Calls that were made again.
+    /// The number of calls that were repeated.
     pub entries: u64,
-    /// Bytes that peers sent.
+    /// The number of bytes that peers sent.
     pub received: u64,
-    /// Bytes that were sent to peers.
+    /// The number of bytes that were sent to peers.
     pub sent: u64,
-    /// The time from the first to the last.
+    /// The time from the first call to the last.
     pub span: Duration,
-    /// Whether the last entry is cut off, as in the trace of a host that was killed.
+    /// Whether the last entry is incomplete, as in the trace of a host that was killed.
     pub cut_off: bool,
-    /// The first answer that was another one, and what came before it.
+    /// The first answer that differs from the trace, and the calls before it.
     pub difference: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Display for Replay {
     }
 }
 
-/// Tells a new node all that `trace` holds, up to the first answer that differs.
+/// Repeats all calls in `trace` on a new node, up to the first answer that differs.
 pub fn replay(trace: &[u8]) -> Result<Replay, String> {
     let head = postcard::take_from_bytes::<Head<'_>>(trace);
     let (head, mut rest) = head.map_err(|_| "this is no trace".to_owned())?;
@@ -114,7 +114,7 @@ fn line(number: u64, at: Instant, input: &Input<'_>, output: &Output) -> String 
     format!("{number} at {us} us: {input} -> {output:?}\n")
 }
 
-/// As much memory as the host lent, within reason.
+/// Memory for the node, with the sizes in the trace. An error if they are not those of a real node.
 fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
     if sizes.largest() > MOST || (sizes.scratch as usize) < SCRATCH_MIN {
         return Err("this is no trace: it is of a node that cannot be".to_owned());
@@ -122,11 +122,11 @@ fn memory(sizes: Sizes) -> Result<Memory<'static>, String> {
     Ok(Memory::lend(&sizes, &mut Heap))
 }
 
-/// Entries shown before a difference.
+/// The number of entries that are shown before a difference.
 const SHOWN: usize = 10;
 
-/// Elements of any one slice.
+/// The most elements of one slice.
 const MOST: u32 = 1 << 26;
 
-/// Bytes that any host puts together at a time.
+/// The most bytes that a host gives at a time.
 const LONGEST_TRANSMIT: usize = 1 << 20;

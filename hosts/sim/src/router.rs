@@ -1,31 +1,30 @@
-//! What stands between a host and the internet: a router of one of four kinds.
+//! The router between a host and the internet. There are four kinds.
 //!
-//! Routers keep what goes through them in a table, of which home routers have little: how long that became is counted.
+//! A router keeps a table of flows. Home routers have little memory for it, so its greatest length is counted.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-/// How a router treats what comes from outside. A connection can be made to a host whose router is open, and to no
-/// other; the kinds differ for datagrams.
+/// Which datagrams from outside a router lets in. Connections from outside reach only hosts whose router is open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Nat {
-    /// A port is forwarded, or there is no router: anybody can call.
+    /// A port is forwarded, or there is no router: everybody can reach the host.
     #[default]
     Open,
-    /// Whoever knows the port can send, as long as the host sends to anybody (RFC 4787: endpoint-independent filtering).
+    /// Everybody can send to the port while the host has any flow (RFC 4787: endpoint-independent filtering).
     FullCone,
-    /// Whom the host has sent to can send, from any port (address-dependent filtering).
+    /// An address to which the host has sent can send, from any port (address-dependent filtering).
     Restricted,
-    /// Each whom the host sends to sees another port, and can send to that one only (address- and port-dependent
-    /// mapping).
+    /// The host has another port outside for each address and port to which it sends. Only that address and port can
+    /// send to it (address- and port-dependent mapping).
     Symmetric,
 }
 
 impl Nat {
-    /// All kinds, the open one first.
+    /// All kinds, `Open` first.
     pub const ALL: [Nat; 4] = [Nat::Open, Nat::FullCone, Nat::Restricted, Nat::Symmetric];
 
-    /// What it is called in tables.
+    /// Its name in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Nat::Open => "open",
@@ -36,36 +35,37 @@ impl Nat {
     }
 }
 
-/// A flow: somebody outside, with whom datagrams were exchanged lately.
+/// A flow: an address outside to which datagrams were sent lately.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
-    /// The port outside that he sees.
+    /// The router's port for this flow.
     port: u16,
-    /// When something was sent to him last, in microseconds.
+    /// The time of the last datagram to the outside, in microseconds.
     at: u64,
 }
 
-/// One host's router.
+/// The router of one host.
 #[derive(Clone, Debug)]
 pub struct Router {
     /// Its kind.
     pub nat: Nat,
-    /// The address outside, with the port inside, which is kept outside too where the kind allows it.
+    /// The address outside. The port is the host's; kinds that are not symmetric use the same port outside.
     outer: SocketAddr,
     flows: HashMap<SocketAddr, Flow>,
     next_port: u16,
-    /// The most flows that there were.
+    /// The most flows at one time.
     pub most: usize,
 }
 
-/// How long a flow is kept without a datagram to the outside, in microseconds: as Linux does for two-way ones.
+/// How long a flow is kept without a datagram to the outside, in microseconds, as in Linux for flows in both
+/// directions.
 pub const FLOW_LIFE: u64 = 120_000_000;
 
-/// The first port that a symmetric router gives away.
+/// The first port outside of a symmetric router.
 const FIRST_PORT: u16 = 20_000;
 
 impl Router {
-    /// A router whose host is known outside by this address.
+    /// A router whose host has this address outside.
     pub fn new(nat: Nat, outer: SocketAddr) -> Router {
         Router {
             nat,
@@ -76,7 +76,7 @@ impl Router {
         }
     }
 
-    /// A datagram goes out; answers with whom it seems to come from.
+    /// A datagram goes out. Returns the address that the receiver sees as its sender.
     pub fn out(&mut self, now: u64, to: SocketAddr) -> SocketAddr {
         if !self.flows.contains_key(&to) {
             self.flows.retain(|_, flow| flow.at + FLOW_LIFE > now);
@@ -95,7 +95,7 @@ impl Router {
         SocketAddr::new(self.outer.ip(), port)
     }
 
-    /// Whether a datagram that somebody sends to a port outside gets in.
+    /// Whether the router lets in a datagram from this sender to this port.
     pub fn lets_in(&self, now: u64, from: SocketAddr, port: u16) -> bool {
         let mut live = self.flows.iter().filter(|(_, f)| f.at + FLOW_LIFE > now);
         match self.nat {
@@ -117,7 +117,8 @@ mod tests {
         SocketAddr::from(([20, 0, 0, ip], port))
     }
 
-    /// Who gets in after one datagram to 2:7: he, another port of his, and somebody else; and after the flow's life he.
+    /// Who gets in after one datagram to 2:7: 2:7, another port of that address, another address; and 2:7 after the
+    /// flow ended.
     #[test]
     fn who_gets_in() {
         for (nat, allowed) in [
@@ -153,7 +154,7 @@ mod tests {
         }
         assert_eq!(symmetric.out(1, at(0, 7)).port(), FIRST_PORT);
         assert_eq!((cone.most, symmetric.most), (3, 3));
-        // What is old makes room for what is new.
+        // Old flows make room for new ones.
         cone.out(2 * FLOW_LIFE, at(9, 9));
         assert_eq!((cone.most, cone.flows.len()), (3, 1));
     }

@@ -1,14 +1,14 @@
-//! Scenarios: swarms to look at, and what must be true of each.
+//! Scenarios: each runs a swarm, prints numbers about it, and asserts what must be true of it.
 
 use crate::chart::{Chart, Line};
 use crate::finding;
 use crate::router::Nat;
 use crate::world::{Profile, World};
 
-/// What a scenario is run with.
+/// The settings of a run of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Decides everything.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// The most leechers.
     pub peers: usize,
@@ -16,11 +16,11 @@ pub struct Settings {
     pub pieces: u32,
     /// Blocks of 16 KiB in a piece.
     pub blocks: u32,
-    /// Bytes per second that everybody can send.
+    /// The upload capacity of each host, in bytes per second.
     pub up: u64,
-    /// Peers that everybody serves at a time.
+    /// How many peers each host serves at a time.
     pub slots: u16,
-    /// Nodes of the DHT around them, where there is one.
+    /// The number of nodes of the DHT, in scenarios with a DHT.
     pub nodes: usize,
 }
 
@@ -38,16 +38,16 @@ impl Default for Settings {
     }
 }
 
-/// What came out.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Lines of text.
+    /// The table, and sentences about it.
     pub table: String,
-    /// A picture of it.
+    /// A chart of the same numbers.
     pub chart: Chart,
 }
 
-/// What a scenario is called.
+/// The name of a scenario.
 pub const NAMES: [&str; 9] = [
     "flash-crowd",
     "free-riders",
@@ -79,7 +79,7 @@ pub fn run(name: &str, settings: Settings) -> Option<Outcome> {
 pub(crate) fn profile(settings: &Settings) -> Profile {
     Profile {
         up: settings.up,
-        // Upload is what is scarce.
+        // Each host can receive more than it can send, so the upload decides.
         down: settings.up * 8,
         slots: settings.slots,
         nat: Nat::Open,
@@ -89,14 +89,14 @@ pub(crate) fn profile(settings: &Settings) -> Profile {
     }
 }
 
-/// No swarm here may take longer, in virtual seconds.
+/// The longest time that a swarm may take, in virtual seconds.
 const LIMIT: f64 = 200_000.0;
 
 pub(crate) fn world(settings: &Settings) -> World {
     World::new(settings.seed, settings.pieces, settings.blocks)
 }
 
-/// Runs until all of these hosts have everything, and fails if they do not.
+/// Runs until all of these hosts are complete, and fails if they do not become so.
 fn until_finished(world: &mut World, hosts: &[usize]) {
     let mut steps = 0u64;
     let mut waiting: Vec<usize> = hosts.to_vec();
@@ -124,7 +124,7 @@ fn until_finished(world: &mut World, hosts: &[usize]) {
     }
 }
 
-/// The same where everybody leaves who is complete.
+/// The same, but each host leaves when it is complete.
 fn until_finished_and_gone(world: &mut World, hosts: &[usize]) {
     let mut steps = 0u64;
     let mut waiting: Vec<usize> = hosts.to_vec();
@@ -144,7 +144,7 @@ fn until_finished_and_gone(world: &mut World, hosts: &[usize]) {
     assert!(waiting.is_empty(), "seed {seed}: {late} hosts never finish");
 }
 
-/// When these hosts were complete, in seconds, sorted.
+/// The times at which these hosts were complete, in seconds, sorted.
 fn times(world: &World, hosts: &[usize]) -> Vec<f64> {
     let mut times: Vec<f64> = hosts.iter().filter_map(|&h| world.finished(h)).collect();
     times.sort_by(f64::total_cmp);
@@ -155,14 +155,14 @@ fn mean(times: &[f64]) -> f64 {
     times.iter().sum::<f64>() / times.len().max(1) as f64
 }
 
-/// The time in which one receives the content from one.
+/// The time in which one host receives the content from another.
 fn alone(world: &World, settings: &Settings) -> f64 {
     world.total() as f64 / settings.up as f64
 }
 
-/// N leechers at once, at an origin that can send no more than each of them. A server that sends to
-/// each of them takes N times as long as for one; the least that is possible for a swarm of equals is
-/// `1 + floor(log2 N) / pieces` times as long (Mundinger, Weber and Weiss, 2008).
+/// N leechers start at the same time. The origin has the same upload capacity as each of them. A server that sends the
+/// content to each of them takes N times as long as for one. The shortest time that is possible for a swarm of equals
+/// is `1 + floor(log2 N) / pieces` times as long (Mundinger, Weber and Weiss, 2008).
 pub fn flash_crowd(settings: Settings) -> Outcome {
     let mut table = format!(
         "{:>6} {:>10} {:>10} {:>10} {:>10} {:>8}\n",
@@ -207,8 +207,8 @@ pub fn flash_crowd(settings: Settings) -> Outcome {
     }
 }
 
-/// A fifth of the leechers never upload: those who do finish earlier. The origin sends eight times as fast as the
-/// others, so that their sharing decides. Who is complete leaves, as a crowd of seeds would serve everybody.
+/// A fifth of the leechers never upload. Those who upload finish earlier. The origin sends eight times as fast as the
+/// others. A host that is complete leaves, because many seeds would serve everybody.
 pub fn free_riders(settings: Settings) -> Outcome {
     let mut world = world(&settings);
     let origin = Profile {
@@ -279,8 +279,8 @@ pub fn free_riders(settings: Settings) -> Outcome {
     }
 }
 
-/// Peers come one after another and leave as soon as they are complete; the origin leaves too, once
-/// one always-on seeder has everything.
+/// Peers come one after another and leave as soon as they are complete. The origin leaves too, when one seeder that
+/// stays has everything.
 pub fn churn(settings: Settings) -> Outcome {
     let mut world = world(&settings);
     let origin = world.add(profile(&settings), true);
@@ -357,9 +357,9 @@ pub fn churn(settings: Settings) -> Outcome {
     }
 }
 
-/// Poisoners, half as many as leechers, have everything, send one bad block of eight, and reconnect now and then.
-/// Everybody finishes, and nobody is banned who did not lie: the world asserts that. The same swarm without them is
-/// what it is compared with.
+/// Poisoners have everything, send one bad block of eight, and reconnect now and then. There are half as many as
+/// leechers. Everybody finishes, and only poisoners are banned: the world asserts that. The numbers are compared with
+/// the same swarm without poisoners.
 pub fn poison(settings: Settings) -> Outcome {
     let count = settings.peers.clamp(4, 60);
     let run = |poisoners: usize| {
@@ -420,8 +420,8 @@ pub fn poison(settings: Settings) -> Outcome {
     }
 }
 
-/// Everything that can go wrong. Connections break, machines crash and lose what was not synced, disks are full, slow
-/// or spoil what is written. A peer lies, the network falls apart, half of all cannot be dialled.
+/// All faults at the same time. Connections break. Machines crash and lose what was not synced. Disks are full, slow,
+/// or write wrong bytes. A peer sends bad blocks, the network falls apart, and half of the hosts cannot be dialled.
 pub fn faults(settings: Settings) -> Outcome {
     let mut world = world(&settings);
     world.add(profile(&settings), true);
@@ -474,9 +474,9 @@ pub fn faults(settings: Settings) -> Outcome {
                 }
                 3 => world.part(Some(count / 2)),
                 7 => world.part(None),
-                // 16 KiB in 50 ms are slower than what comes.
+                // Writing 16 KiB in 50 ms is slower than the blocks arrive.
                 8 => world.storage(host).slow = 50_000,
-                // One such disk at a time, as those who gave what it spoils are blamed.
+                // One such disk at a time, because the peers that sent the spoiled blocks are blamed.
                 _ => match spoils.take() {
                     Some(host) => world.storage(host).spoils = None,
                     None => {

@@ -1,21 +1,20 @@
-//! The storage of one node: an oracle that knows what every block should be.
+//! The storage of one node. It knows what every block should be.
 //!
-//! It keeps a mark for each block and no bytes. It can be full or slow, spoil what is written, and lose
-//! what was not synced.
+//! It keeps only a mark of each block. It can be full or slow, write wrong bytes, and lose what was not synced.
 
 use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, Span};
 
-/// Bytes at the start of a block that tell it from all others.
+/// The length of a mark: the bytes at the start of a block, which are different for each block.
 pub const MARK: u64 = 8;
 
-/// What the content holds at `offset`, within the mark of a block.
+/// The byte of the content at `offset`, which is in a mark.
 pub fn content(offset: u64) -> u8 {
     let block = offset / u64::from(BLOCK);
     let mixed = (block + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed.to_le_bytes()[usize::try_from(offset % MARK).unwrap_or(0)]
 }
 
-/// What is known of a block.
+/// The state of a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Block {
     Missing,
@@ -28,21 +27,21 @@ enum Block {
 pub struct Storage {
     geometry: Geometry,
     blocks: Vec<Block>,
-    /// The same as of the last sync.
+    /// The state of each block at the last sync.
     synced: Vec<Block>,
-    /// Blocks that can still be written; `None` is no limit.
+    /// The number of blocks that can still be written; `None` is no limit.
     pub room: Option<u32>,
-    /// One of so many writes puts something else on the disk; `None` is none.
+    /// One write of this many puts wrong bytes on the disk; `None`: no write does.
     pub spoils: Option<u32>,
-    /// Whether it ever did.
+    /// Whether a write ever did so.
     pub spoilt: bool,
-    /// Microseconds that writing a block or verifying a piece takes.
+    /// The time to write a block or to verify a piece, in microseconds.
     pub slow: u64,
     writes: u32,
 }
 
 impl Storage {
-    /// A disk with nothing or everything on it. Pieces are whole numbers of blocks.
+    /// A disk without any block, or with all of them. Each piece is a whole number of blocks.
     pub fn new(geometry: Geometry, complete: bool) -> Storage {
         let count = geometry.total().div_ceil(u64::from(BLOCK));
         let block = if complete {
@@ -63,7 +62,7 @@ impl Storage {
         }
     }
 
-    /// Writes a block; false if the disk is full.
+    /// Writes a block. Returns false if the disk is full.
     pub fn write(&mut self, span: Span, bytes: &[u8]) -> bool {
         match &mut self.room {
             Some(0) => return false,
@@ -94,12 +93,12 @@ impl Storage {
         self.blocks.get(index(offset)) == Some(&Block::Good)
     }
 
-    /// Makes durable what is there.
+    /// Syncs: all blocks survive a crash.
     pub fn sync(&mut self) {
         self.synced.clone_from(&self.blocks);
     }
 
-    /// The power goes: what was not synced is lost, or spoiled where `spoil` says so.
+    /// The power fails: blocks that were not synced are lost, or wrong with `spoil`.
     pub fn crash(&mut self, mut spoil: impl FnMut() -> bool) {
         for (now, durable) in self.blocks.iter_mut().zip(&self.synced) {
             if now != durable {
@@ -109,7 +108,7 @@ impl Storage {
         self.sync();
     }
 
-    /// Pieces that are whole, a bit each in wire order, as a check at the start finds them.
+    /// A bit for each piece, in wire order: whether all of it is there, as a check at the start finds.
     pub fn check(&self) -> Vec<u8> {
         let mut bits = vec![0; self.geometry.bitfield_len() as usize];
         for piece in self.geometry.all_pieces().filter(|&p| self.verify(p)) {

@@ -1,4 +1,4 @@
-//! [`World`]: the hosts and their nodes, the clock, and the queue of what happens next.
+//! [`World`]: the hosts and their nodes, the clock, and the queue of events.
 
 mod datagrams;
 mod disk;
@@ -26,39 +26,39 @@ use host::{BLOCKS, Host};
 pub use host::{Profile, Reached};
 use tracker::TIME_OUT;
 
-/// What happens at a time.
+/// An event.
 enum Happening {
-    /// A host's deadline.
+    /// The deadline of a host's node.
     Wake(usize),
-    /// A host has sent what it was sending.
+    /// A host is done with sending a part of the stream.
     Sent(usize),
-    /// Bytes arrive at an end of a link.
+    /// Bytes arrive at one end of a link.
     Arrive(usize, usize, Pipe),
-    /// A host hears that the other end of a link hung up.
+    /// A host notices that the other end of a link closed it.
     HungUp(usize, usize),
-    /// A dialled host is reached.
+    /// A host has reached the host that it dialled.
     Reach {
         from: usize,
         conn: ConnId,
         to: usize,
     },
-    /// A tracker's answer.
+    /// The tracker's answer arrives.
     Answer(usize, Job),
     /// A host gives up waiting for the tracker.
     NoAnswer(usize, Job),
     /// A datagram arrives.
     Datagram(Datagram),
-    /// A deadline of a member of the crowd.
+    /// The deadline of a member of the crowd.
     Nudge(usize),
-    /// The disk of a host has done something, which is of no interest if it was started again since.
+    /// The disk of a host has done a job. Ignored if the host was started again since.
     Disk(usize, u32, Chore),
-    /// The scenario does something.
+    /// The scenario changes something: see [`cues`](World::cues).
     Cue(u32),
 }
 
-/// Everything.
+/// All hosts and the network between them.
 pub struct World {
-    /// The seed that decides everything.
+    /// The seed of all random numbers.
     pub seed: u64,
     rng: Rng,
     now: u64,
@@ -72,13 +72,13 @@ pub struct World {
     geometry: Geometry,
     buffer: Vec<u8>,
     bodies: Bodies,
-    /// How often a node was driven.
+    /// The number of calls of nodes.
     drives: usize,
-    /// Cues that have come.
+    /// The numbers of cues whose time has come. The scenario takes them.
     pub cues: Vec<u32>,
-    /// The one end of the world that cannot talk to the other: hosts below this number.
+    /// Hosts below this number cannot reach the others.
     partition: Option<usize>,
-    /// By what hosts that are added may find each other besides the tracker.
+    /// How hosts that are added later find peers, besides the tracker.
     pub publicity: Publicity,
     /// Whether hosts know of a tracker.
     pub has_tracker: bool,
@@ -86,24 +86,24 @@ pub struct World {
     pub tracker_runs: bool,
     /// The DHT around the hosts.
     pub crowd: Crowd,
-    /// When members of the crowd are to be woken.
+    /// The deadline of each member of the crowd.
     nudges: Vec<Option<u64>>,
-    /// One of so many datagrams is lost; 0 is none.
+    /// One datagram of this many is lost; 0 loses none.
     pub loss: u32,
-    /// The host whose queries are noted, and these: when, and to whom.
+    /// The host whose DHT queries are recorded, and for each query its time and address.
     pub watched: Option<usize>,
     /// See [`watched`](Self::watched).
     pub queries: Vec<(u64, SocketAddr)>,
 }
 
-/// The torrent's.
+/// The info-hash of the torrent.
 pub const HASH: InfoHash = InfoHash([7; 20]);
 
-/// Bytes in a socket's send buffer: two blocks.
+/// The size of a socket's send buffer: two blocks.
 const SEND_BUFFER: usize = 2 * (BLOCK as usize + 13);
 
 impl World {
-    /// A world without hosts, for a torrent of so many pieces of so many blocks.
+    /// A world without hosts, for a torrent with this number of pieces, and of blocks in a piece.
     pub fn new(seed: u64, pieces: u32, blocks: u32) -> World {
         let piece = u64::from(blocks) * u64::from(BLOCK);
         let geometry = Geometry::new(u64::from(pieces) * piece, piece);
@@ -135,7 +135,7 @@ impl World {
         }
     }
 
-    /// Bytes of content.
+    /// The length of the content in bytes.
     pub fn total(&self) -> u64 {
         self.geometry.total()
     }
@@ -145,12 +145,12 @@ impl World {
         (self.now - 1_000_000) as f64 / 1e6
     }
 
-    /// A number below `end`.
+    /// A random number below `end`.
     pub fn below(&mut self, end: u32) -> u32 {
         self.rng.below(end)
     }
 
-    /// Breaks a connection of a host, if it has any.
+    /// Breaks a random connection of a host, if it has any.
     pub fn break_one(&mut self, host: usize) {
         let mut slots: Vec<_> = self.hosts[host].links.keys().copied().collect();
         slots.sort_unstable();
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// Hosts below this number cannot reach the others, and the reverse; `None` ends it.
+    /// Separates hosts below this number from the others; `None` ends it.
     pub fn part(&mut self, at: Option<usize>) {
         self.partition = at;
         let apart: Vec<_> = (0..self.links.len())
@@ -185,7 +185,7 @@ impl World {
         self.partition.is_some_and(|at| (a < at) != (b < at))
     }
 
-    /// Has [`cues`](Self::cues) hold this number after so many seconds.
+    /// Puts this number into [`cues`](Self::cues) after this many seconds.
     pub fn cue(&mut self, seconds: f64, number: u32) {
         let at = self.now + (seconds * 1e6) as u64;
         self.at(at, Happening::Cue(number));
@@ -195,7 +195,7 @@ impl World {
         self.sites.get(&addr.ip()).copied()
     }
 
-    /// Lets the next thing happen; false when nothing will, before `limit` seconds.
+    /// Carries out the next event. Returns false if there is none before `limit` seconds.
     pub fn step(&mut self, limit: f64) -> bool {
         let Some(&Reverse((at, sequence))) = self.events.peek() else {
             return false;
@@ -211,7 +211,7 @@ impl World {
         true
     }
 
-    /// After everything: whatever was on its way came to an end, and nothing was lost on the way.
+    /// Asserts at the end that nothing is on its way any more and that no block was lost.
     pub fn assert_rest(&self) {
         for (n, host) in self.hosts.iter().enumerate().filter(|(_, h)| h.alive) {
             if self.finished(n).is_some() {
@@ -281,7 +281,7 @@ impl World {
         self.drive(host);
     }
 
-    /// Carries out what a node wants, and notes when it wants to be woken.
+    /// Carries out the outputs of a node, and notes its next deadline.
     fn drive(&mut self, host: usize) {
         let now = Instant::from_micros(self.now);
         while let Some(action) = self.hosts[host].node.poll(now) {
@@ -294,7 +294,7 @@ impl World {
         }
         let deadline = self.hosts[host].node.deadline().map(Instant::as_micros);
         if let Some(at) = deadline {
-            // A deadline that has passed is for a little later, so that time goes on.
+            // A deadline that has passed is moved a little later, so that time goes on.
             let at = at.max(self.now + 1);
             if self.hosts[host].wake.is_none_or(|wake| at < wake) {
                 self.hosts[host].wake = Some(at);
@@ -303,7 +303,7 @@ impl World {
         }
     }
 
-    /// Adds up a node's books, and names the seed if they are wrong.
+    /// Checks that a node's numbers add up, and prints the seed if they do not.
     fn audit(&self, host: usize) {
         struct Blame(u64, usize);
         impl Drop for Blame {
@@ -360,19 +360,19 @@ impl World {
             Action::Verify { torrent, piece, .. } => {
                 self.ask_disk(host, Chore::Verify(torrent, piece));
             }
-            // There is no network that has no tracker.
+            // There is always a tracker that can be asked.
             Action::SendLsd => {}
             Action::Announce(job) if self.tracker_runs => {
                 self.at(self.now + 2 * LATENCY, Happening::Answer(host, job));
             }
             Action::Announce(job) => self.at(self.now + TIME_OUT, Happening::NoAnswer(host, job)),
-            // No torrent is put to sleep here, and no tracker speaks UDP.
+            // Torrents do not sleep here, and the tracker does not use UDP.
             Action::Wake { .. } | Action::UdpAnnounced { .. } | Action::FindDhtNodes => {}
             Action::Fetched { .. } => self.fetched(host),
         }
     }
 
-    /// Only who lied is banned for it, unless a disk spoils things.
+    /// Asserts that a node bans only hosts that lie, unless its disk writes wrong bytes.
     fn assert_guilty(&self, by: usize, addr: SocketAddr) {
         let lies = self
             .host_at(addr)
@@ -389,7 +389,7 @@ impl World {
         &self.links[link].as_ref().expect("a link that is held").ends[side]
     }
 
-    /// Makes room of links that nobody holds, now and then.
+    /// Removes, now and then, links that no host holds any more.
     pub fn tidy(&mut self) {
         let waiting: std::collections::HashSet<usize> = self
             .happenings
@@ -410,12 +410,12 @@ impl World {
         }
     }
 
-    /// The time as the nodes see it, for tests of the world itself.
+    /// The time that nodes are called with, for tests of the world itself.
     pub fn now(&self) -> Duration {
         Duration::from_micros(self.now)
     }
 }
 
-/// Microseconds from one host to another, at least, and how many more there may be.
+/// The least latency between two hosts in microseconds, and the most that is added to it.
 const LATENCY: u64 = 20_000;
 const JITTER: u32 = 40_000;

@@ -1,4 +1,4 @@
-//! Datagrams: what nodes send each other through their routers, and the crowd that answers them.
+//! Datagrams between hosts through their routers, and to and from the crowd.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::crowd::{Conduct, Datagram};
 use crate::router::Nat;
 
 impl World {
-    /// A node of the DHT joins the crowd.
+    /// Adds a node to the crowd.
     pub fn add_member(&mut self, conduct: Conduct) -> usize {
         let member = self.crowd.join(self.now, conduct, &mut self.rng);
         self.nudges.push(None);
@@ -23,15 +23,15 @@ impl World {
         member
     }
 
-    /// A member of the crowd hears of another.
+    /// Gives a member of the crowd the address of another.
     pub fn introduce(&mut self, member: usize, to: usize) {
         let at = self.crowd.address(member);
         self.crowd.hint(self.now, to, at);
         self.look_after(to);
     }
 
-    /// What a host that is started does for the DHT: it knows some of the crowd, of whom one is honest, and announces
-    /// what it has.
+    /// At the start of a host: gives its node some addresses of the crowd, at least one of an honest member, and its
+    /// own torrents.
     pub(super) fn join(&mut self, node: &mut Node<'static>, profile: Profile) {
         let now = Instant::from_micros(self.now);
         node.join_dht(now, Mode::On, [true, false], &[]);
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// Sends what a host's node has to send by datagrams.
+    /// Sends the datagrams of a host's node.
     pub(super) fn send_datagrams(&mut self, host: usize) {
         let now = Instant::from_micros(self.now);
         let mut packet = [0; PACKET_MAX];
@@ -71,7 +71,7 @@ impl World {
         self.post(sent);
     }
 
-    /// The most flows that a host's router had to remember at a time.
+    /// The most flows that a host's router had at one time.
     pub fn flows(&self, host: usize) -> usize {
         self.hosts[host].router.most
     }
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// A datagram has arrived where it was sent to, if anybody is there and may hear it.
+    /// Delivers a datagram, if there is a node at its address and the router lets it in.
     pub(super) fn datagram(&mut self, datagram: &Datagram) {
         let (from, to, bytes) = datagram;
         if let Some(member) = self.crowd.at(*to) {
@@ -107,7 +107,7 @@ impl World {
         }
     }
 
-    /// A member's deadline has come.
+    /// Carries out the deadline of a member.
     pub(super) fn nudge(&mut self, member: usize) {
         if self.nudges[member].is_some_and(|at| at <= self.now) {
             self.nudges[member] = None;
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// Notes when a member is to be woken.
+    /// Notes the next deadline of a member.
     fn look_after(&mut self, member: usize) {
         let Some(at) = self.crowd.deadline(member) else {
             return;
@@ -130,8 +130,8 @@ impl World {
         }
     }
 
-    /// Numbers about the queries of the watched host since a time: in all, the most in any second, and the most
-    /// destinations in any two minutes.
+    /// Counts the queries of the watched host since a time: their number, the most in a second, and the most
+    /// destinations in two minutes.
     pub fn query_numbers(&self, since: u64) -> (usize, usize, usize) {
         let queries: Vec<(u64, SocketAddr)> = self
             .queries
@@ -164,10 +164,10 @@ impl World {
     }
 }
 
-/// Whether a datagram is a query of the DHT.
+/// Whether a datagram is a DHT query.
 fn asks(bytes: &[u8]) -> bool {
     Message::decode(bytes).is_ok_and(|m| matches!(m.body, Body::Query(..)))
 }
 
-/// Members of the crowd that a new host knows.
+/// The number of members of the crowd that a new host learns of.
 const KNOWN: u32 = 3;

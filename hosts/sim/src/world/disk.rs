@@ -1,4 +1,4 @@
-//! The disks of the hosts: they write and verify, at once or one thing after another.
+//! The disks of the hosts. A disk writes and verifies at once, or does one job after another if it is slow.
 
 use everseed_core::geometry::{PieceIndex, Span, TorrentId};
 use everseed_core::pool::BlockId;
@@ -7,20 +7,20 @@ use everseed_node::{Event, StorageError};
 
 use crate::world::{Happening, World};
 
-/// What a disk does.
+/// A job of a disk.
 pub(super) enum Chore {
     Write(BlockId, Span, &'static mut [u8]),
     Verify(TorrentId, PieceIndex),
 }
 
 impl World {
-    /// A host's disk takes writes again.
+    /// Writes to a host's disk succeed again.
     pub fn writable(&mut self, host: usize) {
         let event = Event::Writable(self.hosts[host].torrent);
         self.tell(host, event);
     }
 
-    /// Has the disk do something, now or when it comes to it.
+    /// Gives a job to a disk, which does it now or after the jobs before it.
     pub(super) fn ask_disk(&mut self, host: usize, chore: Chore) {
         let this = &mut self.hosts[host];
         let free = this.disk_free.max(self.now);
@@ -32,7 +32,7 @@ impl World {
         self.at(at, Happening::Disk(host, boots, chore));
     }
 
-    /// The disk has done it.
+    /// A job is done.
     pub(super) fn done(&mut self, host: usize, chore: Chore) {
         let now = Instant::from_micros(self.now);
         let (seed, this) = (self.seed, &mut self.hosts[host]);

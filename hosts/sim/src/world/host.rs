@@ -1,4 +1,4 @@
-//! [`Host`]: one node and the machine that it runs on, from its start to its end.
+//! [`Host`]: one node and the machine that it runs on, from start to end.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use crate::router::{Nat, Router};
 use crate::storage::Storage;
 use crate::world::{HASH, World};
 
-/// How a host is connected and what it does.
+/// The settings of a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Profile {
-    /// Bytes per second that it can send.
+    /// The upload capacity in bytes per second.
     pub up: u64,
-    /// Bytes per second that it can receive.
+    /// The download capacity in bytes per second.
     pub down: u64,
-    /// Peers that it serves at a time.
+    /// How many peers it serves at a time.
     pub slots: u16,
-    /// The router that it is behind; it can be dialled if that is open.
+    /// The kind of its router. Others can dial it only if that is open.
     pub nat: Nat,
-    /// It never uploads.
+    /// Whether it never uploads.
     pub free_rider: bool,
-    /// One of so many times what it sends is wrong; 0 is never.
+    /// One output of this many has wrong blocks; 0: none has.
     pub lies: u32,
-    /// Further torrents that it is a seed of, all asleep.
+    /// The number of other torrents that it seeds, all asleep.
     pub asleep: u32,
 }
 
@@ -41,13 +41,13 @@ pub(super) struct Host {
     pub(super) profile: Profile,
     pub(super) storage: Storage,
     pub(super) alive: bool,
-    /// How often it was started.
+    /// The number of its starts.
     pub(super) boots: u32,
-    /// When its disk has done what it was asked for.
+    /// The time at which its disk has done all its jobs.
     pub(super) disk_free: u64,
-    /// Connections by the node's slot: the link, and which end of it.
+    /// The link of each slot of the node, and which end of the link is this host's.
     pub(super) links: HashMap<u16, (usize, usize)>,
-    /// Ends with something to send, in turns.
+    /// Its ends that have bytes to send. They take turns.
     pub(super) row: VecDeque<(usize, usize)>,
     pub(super) sending: bool,
     pub(super) down_free: u64,
@@ -55,12 +55,12 @@ pub(super) struct Host {
     pub(super) finished: Option<u64>,
     pub(super) addr: SocketAddr,
     pub(super) router: Router,
-    /// What it has of the metadata, as long as it lacks some.
+    /// The parts of the metadata that it has, until it has all of them.
     pub(super) metadata: Option<Storage>,
     pub(super) reached: Reached,
 }
 
-/// When a host came how far, in microseconds of the world.
+/// The times of the steps of a download, in microseconds since the world began.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reached {
     /// It was started.
@@ -73,20 +73,20 @@ pub struct Reached {
     pub piece: Option<u64>,
 }
 
-/// Bytes of its metadata.
+/// The length of the metadata in bytes.
 const METADATA: u32 = 40_000;
 
 const CONNS: u32 = 80;
 pub(super) const BLOCKS: u32 = 64;
 
 impl World {
-    /// A new host that has all or nothing, and its number.
+    /// Adds a host that has the whole content or nothing of it. Returns its number.
     pub fn add(&mut self, profile: Profile, complete: bool) -> usize {
         let storage = Storage::new(self.geometry, complete);
         self.start(profile, storage, None)
     }
 
-    /// A new host that knows nothing but the info-hash, and its number.
+    /// Adds a host that has only the info-hash. Returns its number.
     pub fn add_magnet(&mut self, profile: Profile) -> usize {
         let storage = Storage::new(self.geometry, false);
         let piece = u64::from(METADATA.next_multiple_of(BLOCK));
@@ -101,7 +101,7 @@ impl World {
         metadata: Option<Storage>,
     ) -> usize {
         let host = self.hosts.len();
-        // Where the internet is around them, they are in it.
+        // With a crowd, hosts have public addresses.
         let addr = match self.publicity == Publicity::NONE {
             true => local(host),
             false => public(PLACES + host),
@@ -153,7 +153,7 @@ impl World {
             slots: Some(profile.slots),
             most_slots: profile.slots,
             peers: u16::MAX,
-            // As little as can be said.
+            // The smallest limit that can be set.
             upload_bps: profile.free_rider.then_some(1),
             download_bps: None,
         };
@@ -189,7 +189,7 @@ impl World {
         (node, torrent)
     }
 
-    /// A host has the metadata: it goes on with the content.
+    /// A host has the metadata, and begins to download the content.
     pub(super) fn fetched(&mut self, host: usize) {
         let now = Instant::from_micros(self.now);
         let this = &mut self.hosts[host];
@@ -202,7 +202,7 @@ impl World {
             .expect(ENOUGH);
     }
 
-    /// The host is gone from one moment to the next; its peers hear of it.
+    /// Ends a host at once. Its peers notice that their connections broke.
     pub fn stop(&mut self, host: usize) {
         self.hosts[host].alive = false;
         let links: Vec<_> = self.hosts[host].links.drain().map(|(_, at)| at).collect();
@@ -212,7 +212,7 @@ impl World {
         self.hosts[host].row.clear();
     }
 
-    /// The host's power goes and comes back: what was not synced is lost or spoiled.
+    /// Restarts a host after a power failure: blocks that were not synced are lost or wrong.
     pub fn crash(&mut self, host: usize) {
         self.stop(host);
         let mut rng = Rng::new(self.rng.bits());
@@ -229,28 +229,28 @@ impl World {
         self.drive(host);
     }
 
-    /// The host's storage, for faults.
+    /// The storage of a host, to make it fail.
     pub fn storage(&mut self, host: usize) -> &mut Storage {
         &mut self.hosts[host].storage
     }
 
-    /// When a host had everything, in seconds.
+    /// The time at which a host was complete, in seconds.
     pub fn finished(&self, host: usize) -> Option<f64> {
         let at = self.hosts[host].finished?;
         Some((at - 1_000_000) as f64 / 1e6)
     }
 
-    /// When a host came how far.
+    /// The times of the steps of a host's download.
     pub fn reached(&self, host: usize) -> Reached {
         self.hosts[host].reached
     }
 
-    /// Whether a host runs.
+    /// Whether a host runs now.
     pub fn is_alive(&self, host: usize) -> bool {
         self.hosts[host].alive
     }
 
-    /// Numbers of a host's torrent.
+    /// The statistics of a host's torrent.
     pub fn stats(&self, host: usize) -> TorrentStats {
         let host = &self.hosts[host];
         host.node
@@ -259,7 +259,7 @@ impl World {
     }
 }
 
-/// The address of a host in one network, in which it means nothing where each is; there is one for each number.
+/// An address in a local network for each number. All hosts there are equally far from each other.
 fn local(host: usize) -> SocketAddr {
     let [_, b, c, d] = u32::try_from(host + 1).unwrap_or(0).to_be_bytes();
     SocketAddr::from(([10, b, c, d], 6881))
@@ -287,5 +287,5 @@ fn memory(geometry: &Geometry, torrents: u32, dht: bool) -> Memory<'static> {
     Memory::lend(&sizes, &mut Heap)
 }
 
-/// What is expected of [`memory`].
+/// The message if [`memory`] is too small.
 pub(super) const ENOUGH: &str = "a world is made with enough memory";

@@ -8,14 +8,14 @@ use everseed_node::{Event, PeerSource};
 use crate::router::Nat;
 use crate::world::World;
 
-/// Peers that the tracker names.
+/// The most peers in an answer of the tracker.
 const NAMED: usize = 50;
 
-/// Microseconds after which a tracker that is gone is not waited for any more.
+/// How long a host waits for a dead tracker, in microseconds.
 pub(super) const TIME_OUT: u64 = 15_000_000;
 
 impl World {
-    /// The tracker names some hosts.
+    /// The tracker answers with the addresses of some hosts.
     pub(super) fn answer(&mut self, host: usize, job: Job) {
         if !self.hosts[host].alive {
             return;
@@ -24,7 +24,7 @@ impl World {
         if job.event != AnnounceEvent::Stopped {
             let count = self.hosts.len();
             for n in 0..NAMED.min(count) {
-                // Of few all, of many some.
+                // All hosts if there are few, else random ones.
                 let other = match count <= NAMED {
                     true => n,
                     false => self.rng.below(u32::try_from(count).unwrap_or(0)) as usize,

@@ -1,4 +1,4 @@
-//! Connections between hosts: how they begin and end, and the bytes that go through them.
+//! Connections between hosts: how they begin and end, and the transfer of bytes.
 
 use everseed_core::geometry::{BLOCK, PieceIndex};
 use everseed_core::time::Instant;
@@ -55,7 +55,7 @@ impl World {
         self.tell(from, Event::Connected(conn));
     }
 
-    /// One end is gone; the other hears of it.
+    /// One end is closed. The other end notices it later.
     pub(super) fn cut(&mut self, link: usize, side: usize) {
         let Some(this) = self.links[link].as_mut() else {
             return;
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// A node is told that a connection broke.
+    /// Reports to a node that a connection broke.
     pub(super) fn hang_up(&mut self, link: usize, side: usize) {
         let Some(this) = self.links[link].as_mut() else {
             return;
@@ -82,7 +82,7 @@ impl World {
         }
     }
 
-    /// Takes what a node has to send into the socket's buffer, as much as fits.
+    /// Moves a node's output into the send buffer of the socket, as much as fits.
     pub(super) fn transmit(&mut self, link: usize, side: usize) {
         let now = Instant::from_micros(self.now);
         loop {
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// Puts the next piece of what stands in a host's row on the wire.
+    /// Sends the next part from the end whose turn it is.
     pub(super) fn send_next(&mut self, host: usize) {
         if self.hosts[host].sending {
             return;
@@ -170,7 +170,7 @@ impl World {
         }
     }
 
-    /// Reads what has arrived, and does what follows.
+    /// Gives a node the bytes that have arrived, and carries out its outputs.
     pub(super) fn read(&mut self, link: usize, side: usize) {
         let Some(this) = self.links[link].as_ref() else {
             return;
