@@ -126,22 +126,15 @@ fn until_finished(world: &mut World, hosts: &[usize]) {
 
 /// The same, but each host leaves when it is complete.
 fn until_finished_and_gone(world: &mut World, hosts: &[usize]) {
-    let mut steps = 0u64;
-    let mut waiting: Vec<usize> = hosts.to_vec();
-    while !waiting.is_empty() && world.step(LIMIT) {
-        steps += 1;
-        if steps.is_multiple_of(1000) {
-            for &host in &waiting {
-                if world.finished(host).is_some() {
-                    world.stop(host);
-                }
-            }
-            waiting.retain(|&host| world.is_alive(host));
+    let mut waiting = hosts.len();
+    while waiting > 0 && world.step(LIMIT) {
+        for host in std::mem::take(&mut world.complete) {
+            world.stop(host);
+            waiting -= 1;
         }
     }
-    waiting.retain(|&host| world.finished(host).is_none());
-    let (seed, late) = (world.seed, waiting.len());
-    assert!(waiting.is_empty(), "seed {seed}: {late} hosts never finish");
+    let seed = world.seed;
+    assert_eq!(waiting, 0, "seed {seed}: so many hosts never finish");
 }
 
 /// The times at which these hosts were complete, in seconds, sorted.
@@ -291,57 +284,46 @@ pub fn churn(settings: Settings) -> Outcome {
     for n in 0..count {
         world.cue(gap * n as f64, 0);
     }
-    let mut hosts = vec![stays];
     let mut present = Line {
         name: "peers".to_owned(),
         points: vec![(0.0, 0.0)],
     };
-    let mut steps = 0u64;
-    let mut origin_left = None;
-    loop {
+    let (mut came, mut waits) = (0, Vec::new());
+    let (mut steps, mut origin_left) = (0u64, None);
+    while waits.len() < count || origin_left.is_none() {
         let going = world.step(LIMIT);
-        for _ in 0..world.cues.drain(..).count() {
-            hosts.push(world.add(profile(&settings), false));
+        for _ in world.cues.drain(..).collect::<Vec<_>>() {
+            world.add(profile(&settings), false);
+            came += 1;
+        }
+        for host in std::mem::take(&mut world.complete) {
+            if host == stays {
+                world.stop(origin);
+                origin_left = Some(world.seconds());
+                continue;
+            }
+            world.stop(host);
+            let started = (world.reached(host).started - 1_000_000) as f64 / 1e6;
+            waits.push(world.seconds() - started);
         }
         steps += 1;
-        if going && !steps.is_multiple_of(1000) {
-            continue;
-        }
-        let leaving: Vec<_> = hosts[1..]
-            .iter()
-            .copied()
-            .filter(|&h| world.is_alive(h) && world.finished(h).is_some())
-            .collect();
-        leaving.into_iter().for_each(|host| world.stop(host));
-        if origin_left.is_none() && world.finished(stays).is_some() {
-            world.stop(origin);
-            origin_left = Some(world.seconds());
-        }
-        let here = hosts.iter().filter(|&&h| world.is_alive(h)).count();
         if steps.is_multiple_of(100_000) {
             world.tidy();
+            let here = 1 + came - waits.len();
             present.points.push((world.seconds(), here as f64));
         }
-        if hosts.len() == count + 1 && here == 1 || !going {
-            break;
-        }
+        let late = count - waits.len();
+        assert!(going || late == 0, "seed {}: {late} never finish", world.seed);
     }
-    let late: Vec<_> = hosts
-        .iter()
-        .filter(|&&h| world.finished(h).is_none())
-        .collect();
-    assert!(
-        late.is_empty(),
-        "seed {}: {} never finish",
-        world.seed,
-        late.len()
-    );
     present.points.push((world.seconds(), 1.0));
+    waits.sort_by(f64::total_cmp);
     let sent = world.stats(stays).uploaded as f64 / world.total() as f64;
     let table = format!(
-        "{} peers came, one each {gap:.0} s, and left when they were complete: all were.\n\
+        "{count} peers came, one each {gap:.0} s, and left when they were complete: all were, the mean after {:.0} s, \
+         the slowest after {:.0} s; one from one takes {one:.0} s.\n\
          The origin left after {:.0} s; the seeder that stayed sent {sent:.1} copies in {:.0} s.\n",
-        count,
+        mean(&waits),
+        waits.last().copied().unwrap_or(0.0),
         origin_left.unwrap_or(0.0),
         world.seconds(),
     );

@@ -76,6 +76,8 @@ pub struct World {
     drives: usize,
     /// The numbers of cues whose time has come. The scenario takes them.
     pub cues: Vec<u32>,
+    /// Hosts that have become complete. The scenario takes them.
+    pub complete: Vec<usize>,
     /// Hosts below this number cannot reach the others.
     partition: Option<usize>,
     /// How hosts that are added later find peers, besides the tracker.
@@ -123,6 +125,7 @@ impl World {
             bodies: Bodies::new(),
             drives: 0,
             cues: Vec::new(),
+            complete: Vec::new(),
             partition: None,
             publicity: Publicity::NONE,
             has_tracker: true,

@@ -58,6 +58,7 @@ impl World {
                 let done = this.node.is_complete(torrent);
                 if done && this.finished.is_none() {
                     this.finished = Some(self.now);
+                    self.complete.push(host);
                     let whole = self.geometry.all_pieces().all(|p| this.storage.verify(p));
                     assert!(whole, "seed {seed}: host {host} is complete and is not");
                 }

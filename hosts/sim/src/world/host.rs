@@ -109,6 +109,7 @@ impl World {
         self.sites.insert(addr.ip(), host);
         let (node, torrent) = self.boot(addr, profile, &storage, metadata.is_some());
         let started = self.now;
+        let complete = node.is_complete(torrent);
         self.hosts.push(Host {
             addr,
             router: Router::new(profile.nat, addr),
@@ -129,7 +130,7 @@ impl World {
             sending: false,
             down_free: 0,
             wake: None,
-            finished: None,
+            finished: complete.then_some(started),
         });
         self.drive(host);
         host
