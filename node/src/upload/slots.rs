@@ -72,9 +72,11 @@ impl Upload<'_> {
         }
         self.next_turn.get_or_insert(now + TURN);
         let optimistic = optimistic_slots(usize::from(self.slots));
-        for _ in 0..optimistic.max(1) {
+        // Slots that are not used cost nobody anything, so that all of them change hands at once.
+        for turn in 0..cx.peers.len() {
             let unused = also_unused.then(|| self.unused(cx)).flatten();
-            let Some(holder) = unused.or_else(|| self.ripe(cx)) else {
+            let ripe = || (turn < optimistic.max(1)).then(|| self.ripe(cx)).flatten();
+            let Some(holder) = unused.or_else(ripe) else {
                 return;
             };
             let Some(newcomer) = self.newcomer(cx) else {
@@ -94,12 +96,15 @@ impl Upload<'_> {
         }
     }
 
-    /// Who has had a slot the longest and hardly uses it, and gives us nothing.
+    /// Who has had a slot the longest and hardly uses it, and gives us nothing. If it could have had something and took
+    /// nothing in a turn, that is enough.
     fn unused(&self, cx: &Context<'_>) -> Option<usize> {
         let throttled = cx.wakes.has(Wake::SendAtRate);
         let unused = |slot: &usize| {
             let conn = &cx.peers[*slot];
-            conn.download.recent() == 0 && hardly_takes(cx.now, conn, throttled, UNUSED)
+            let refuses = || hardly_takes(cx.now, conn, false, TURN) && refuses(cx.now, conn, TURN);
+            let unused = hardly_takes(cx.now, conn, throttled, UNUSED) || refuses();
+            conn.download.recent() == 0 && unused
         };
         let unused = (0..cx.peers.len()).filter(unused);
         unused.min_by_key(|&slot| cx.peers[slot].upload.choke_changed_at)

@@ -10,7 +10,9 @@ use everseed_core::time::Instant;
 use crate::api::{Have, Limits};
 use crate::parts::small::{LIMITS, parts, peer};
 use crate::peer::Reason;
+use crate::peer::outbox::Out;
 use crate::upload::suggest::suggest;
+use crate::wake::Wake;
 
 fn block(index: u32, begin: u32, len: u32) -> BlockRef {
     BlockRef { index, begin, len }
@@ -167,6 +169,39 @@ fn who_makes_room_for_a_newcomer() {
         upload.next_turn = None;
         upload.fill_slots(cx, &LIMITS);
         assert_eq!(upload.next_turn, again, "{case:?}");
+    }
+}
+
+/// Seven take a block each and then read nothing; two are served at a time. Who comes after them waits for a turn of each
+/// two, not of each one, whether there is an upload limit or not.
+#[test]
+fn who_does_not_read_holds_up_no_newcomer() {
+    for throttled in [false, true] {
+        let (mut parts, id) = parts(Have::All);
+        let (upload, cx) = (&mut parts.upload, &mut parts.cx);
+        let slots: [usize; 8] = core::array::from_fn(|_| peer(cx, id, true));
+        for &slot in &slots {
+            cx.peers[slot].upload.interested = true;
+            cx.peers[slot].upload.choke_changed_at = cx.now;
+            cx.now = Instant::from_micros(cx.now.as_micros() + 1);
+        }
+        cx.wakes.add_if(Wake::SendAtRate, throttled);
+        upload.fill_slots(cx, &LIMITS);
+        let mut seconds = 0;
+        while !cx.peers[slots[7]].upload.unchoked {
+            for &slot in &slots[..7] {
+                let (now, side) = (cx.now, &mut cx.peers[slot].upload);
+                if side.unchoked && side.uploaded == 0 {
+                    side.add_uploaded(now, u64::from(BLOCK));
+                    side.offered_at = Some(now);
+                    cx.peers[slot].link.outbox.current = Some(Out::Unchoke);
+                }
+            }
+            cx.now = cx.now + Duration::from_secs(1);
+            upload.give_turns_if_due(cx);
+            seconds += 1;
+        }
+        assert!(seconds <= 3, "{seconds} s, throttled {throttled}");
     }
 }
 
