@@ -313,7 +313,11 @@ pub fn churn(settings: Settings) -> Outcome {
             present.points.push((world.seconds(), here as f64));
         }
         let late = count - waits.len();
-        assert!(going || late == 0, "seed {}: {late} never finish", world.seed);
+        assert!(
+            going || late == 0,
+            "seed {}: {late} never finish",
+            world.seed
+        );
     }
     present.points.push((world.seconds(), 1.0));
     waits.sort_by(f64::total_cmp);

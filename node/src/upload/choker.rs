@@ -22,7 +22,7 @@ pub(crate) struct Rank {
     pub received: u64,
     /// Bytes sent to it since the last round.
     pub sent: u64,
-    /// Whether it is unchoked and took hardly anything in two rounds.
+    /// Whether it is unchoked and took hardly anything in two rounds, or choked and does not read.
     pub idle: bool,
     /// Since when it is choked or unchoked.
     pub since: Instant,

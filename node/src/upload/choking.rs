@@ -45,7 +45,11 @@ impl Upload<'_> {
                 // In the last rounds: nothing, if it snubs us.
                 received: conn.download.recent(),
                 sent: conn.upload.uploaded - conn.upload.uploaded_before,
-                idle: hardly_takes(cx.now, conn, throttled, 2 * ROUND),
+                // A choked one that does not even read what it was sent has no use for a slot.
+                idle: match conn.upload.unchoked {
+                    true => hardly_takes(cx.now, conn, throttled, 2 * ROUND),
+                    false => refuses(cx.now, conn, ROUND),
+                },
                 since: waiting_since(cx.now, conn),
                 unchoked_from_same_ip: conn.upload.unchoked_from_same_ip,
             }

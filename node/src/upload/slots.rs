@@ -38,7 +38,7 @@ impl Upload<'_> {
         cx.wakes.add_if(Wake::FillSlots, settled);
     }
 
-    /// Unchokes interested peers, the longest waiting first, while upload slots are free: between
+    /// Unchokes interested peers, those that read and have waited the longest first, while upload slots are free: between
     /// the rounds nobody waits for nothing.
     pub(crate) fn fill_slots(&mut self, cx: &mut Context<'_>, limits: &Limits) {
         self.slots = self.slots.max(self.suitable_slots(limits));
@@ -46,7 +46,10 @@ impl Upload<'_> {
         for _ in unchoked..usize::from(self.slots) {
             let first = (0..cx.peers.len())
                 .filter(|&slot| waits(&cx.peers[slot]))
-                .min_by_key(|&slot| cx.peers[slot].upload.choke_changed_at);
+                .min_by_key(|&slot| {
+                    let conn = &cx.peers[slot];
+                    (refuses(cx.now, conn, TURN), conn.upload.choke_changed_at)
+                });
             let Some(slot) = first else { return };
             self.unchoke(cx, slot);
         }
@@ -103,7 +106,9 @@ impl Upload<'_> {
         let unused = |slot: &usize| {
             let conn = &cx.peers[*slot];
             let refuses = || hardly_takes(cx.now, conn, false, TURN) && refuses(cx.now, conn, TURN);
-            let unused = hardly_takes(cx.now, conn, throttled, UNUSED) || refuses();
+            let asks = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
+            let time = if asks { UNUSED } else { UNASKED };
+            let unused = hardly_takes(cx.now, conn, throttled, time) || refuses();
             conn.download.recent() == 0 && unused
         };
         let unused = (0..cx.peers.len()).filter(unused);
@@ -175,5 +180,6 @@ fn waits(conn: &Conn) -> bool {
 /// a block by then.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How long a slot may hardly be used while a newcomer waits.
+/// How long a slot may hardly be used while a newcomer waits, and how long by who requests nothing.
 const UNUSED: Duration = Duration::from_secs(4);
+const UNASKED: Duration = Duration::from_secs(2);
