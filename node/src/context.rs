@@ -1,9 +1,10 @@
 //! [`Context`]: what the functions of every subsystem are given besides the subsystem's own state.
 
+use everseed_core::geometry::TorrentId;
 use everseed_core::rng::Rng;
 use everseed_core::time::Instant;
 
-use crate::peer::Peers;
+use crate::peer::{Conn, Peers};
 use crate::torrent::{Torrent, Torrents};
 use crate::wake::Wakes;
 
@@ -29,6 +30,16 @@ impl Context<'_> {
     pub(crate) fn pieces_of(&self, slot: usize) -> u32 {
         let known = self.torrent_of(slot).filter(|t| !t.lacks_metadata());
         known.map_or(0, |t| t.pieces())
+    }
+
+    /// Whether a torrent is downloaded and nobody who is connected has what is missing.
+    pub(crate) fn has_nobody(&self, id: TorrentId) -> bool {
+        let unknown = self.torrents.get(id).is_some_and(|t| t.lacks_metadata());
+        let serves = |conn: &Conn| {
+            let its = conn.is_open() && conn.link.torrent == Some(id);
+            its && (conn.download.interested || unknown)
+        };
+        self.torrents.is_downloading(id) && !self.peers.iter().any(serves)
     }
 
     /// Whether what a connection's torrent consists of is not known yet.

@@ -349,10 +349,7 @@ impl<'m> Node<'m> {
             }
             Event::Unreachable(addr) => self.parts.discovery.udp.unreachable(now, addr),
             Event::Announced(id, told) => {
-                self.parts
-                    .discovery
-                    .announcer
-                    .answered(now, id, told, &mut self.parts.cx.rng)
+                self.parts.discovery.announced(&mut self.parts.cx, id, told)
             }
             Event::AnnounceFailed(id, wait) => {
                 self.parts

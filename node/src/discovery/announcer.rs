@@ -15,6 +15,8 @@
 //!   The tracker that failed last may ask for a longer wait (BEP 31), up to a day. It is never given up.
 //! - A tracker is told `started` first, and `stopped` only if it has answered before. `completed` is told once, to the
 //!   tracker that is used then.
+//! - A download that has nobody is announced before the tracker's interval is over: after the least interval that the
+//!   tracker takes, which is a minute if it names none, then after twice that, and so on.
 //! - When the node stops, trackers of sleeping torrents are told nothing and forget them in time. So ten thousand
 //!   torrents take no longer to stop than those that are awake.
 //! - All waits vary by a tenth, so that torrents added together drift apart, and the first
@@ -53,6 +55,20 @@ pub struct TierSlot {
     leaving: bool,
     in_flight: Option<AnnounceEvent>,
     next_at: Instant,
+    early: Early,
+    /// Announces before the end of an interval, one after another.
+    early_count: u8,
+}
+
+/// Whether a download that has nobody may be announced before the tracker's interval is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Early {
+    /// It may not.
+    No,
+    /// It is from `next_at` on, which is so many minutes before the interval ends.
+    Before(u16),
+    /// It could have been, and had somebody.
+    Passed,
 }
 
 impl TierSlot {
@@ -70,6 +86,8 @@ impl TierSlot {
         leaving: false,
         in_flight: None,
         next_at: Instant::ZERO,
+        early: Early::No,
+        early_count: 0,
     };
 }
 
@@ -235,9 +253,21 @@ impl<'m> Announcer<'m> {
 
     /// The next announce to make, the one first that is due the longest; `None` until the
     /// [`deadline`](Self::deadline) or an answer.
-    pub fn poll(&mut self, now: Instant) -> Option<Job> {
+    pub fn poll(&mut self, now: Instant, has_nobody: impl Fn(TorrentId) -> bool) -> Option<Job> {
         if self.wake? > now {
             return None;
+        }
+        for slot in self.slots.iter_mut().filter(|slot| slot.next_at <= now) {
+            if slot.torrent.is_some_and(&has_nobody) {
+                continue;
+            }
+            slot.early_count = 0;
+            if let Early::Before(minutes) = slot.early
+                && slot.event() == AnnounceEvent::None
+            {
+                slot.next_at = slot.next_at + MINUTE * u32::from(minutes);
+                slot.early = Early::Passed;
+            }
         }
         let due = |slot: &TierSlot| self.due_at(slot);
         let all = self.slots.iter().enumerate();
@@ -252,6 +282,7 @@ impl<'m> Announcer<'m> {
         let event = slot.event();
         slot.job = slot.job.wrapping_add(1);
         slot.in_flight = Some(event);
+        slot.early = Early::No;
         let kind = kind(event);
         self.in_flight[kind] += 1;
         if kind == REGULAR {
@@ -272,8 +303,26 @@ impl<'m> Announcer<'m> {
         })
     }
 
+    /// A download has nobody any more: it is announced now, if that could have been done before.
+    pub(crate) fn left_alone(&mut self, now: Instant, torrent: TorrentId) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.is_of(torrent)) {
+            if slot.early == Early::Passed && slot.next_at > now {
+                slot.next_at = now;
+                self.wake = Some(self.wake.map_or(now, |wake| wake.min(now)));
+            }
+        }
+    }
+
     /// Takes a tracker's answer to a job.
-    pub fn answered(&mut self, now: Instant, id: AnnounceId, told: Intervals, rng: &mut Rng) {
+    /// `downloads` says whether a torrent is downloaded.
+    pub fn answered(
+        &mut self,
+        now: Instant,
+        id: AnnounceId,
+        told: Intervals,
+        downloads: impl Fn(TorrentId) -> bool,
+        rng: &mut Rng,
+    ) {
         let Some((index, event)) = self.land(now, id) else {
             return;
         };
@@ -285,7 +334,19 @@ impl<'m> Announcer<'m> {
             now
         } else {
             let wait = jittered(Duration::from_secs(told.interval_s().into()), rng);
-            now + wait.max(Duration::from_secs(told.min_interval_s().into()))
+            let least = Duration::from_secs(told.min_interval_s().into());
+            let wait = wait.max(least);
+            let early = least * (1 << slot.early_count.min(MAX_DOUBLINGS));
+            let rest = wait.saturating_sub(early).as_secs() / MINUTE.as_secs();
+            slot.early_count = slot.early_count.saturating_add(1);
+            slot.early = match u16::try_from(rest) {
+                Ok(rest @ 1..) if slot.torrent.is_some_and(downloads) => Early::Before(rest),
+                _ => Early::No,
+            };
+            match slot.early {
+                Early::Before(rest) => now + (wait - MINUTE * u32::from(rest)),
+                _ => now + wait,
+            }
         };
         self.settle(now, index, event);
     }
@@ -303,6 +364,7 @@ impl<'m> Announcer<'m> {
             return;
         };
         let slot = &mut self.slots[index];
+        slot.early = Early::No;
         slot.tried += 1;
         slot.current = (slot.current + 1) % slot.trackers;
         if slot.tried < slot.trackers {
@@ -421,6 +483,9 @@ pub const PACE: Duration = Duration::from_millis(10);
 
 /// The wait after the first failure of a whole tier.
 const BACK_OFF: Duration = Duration::from_secs(15);
+
+/// What is left of an interval is counted in minutes.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Where its doubling ends.
 const MAX_BACK_OFF: Duration = Duration::from_secs(1800);

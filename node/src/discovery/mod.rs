@@ -16,6 +16,7 @@ use core::net::SocketAddr;
 
 use everseed_core::hash::InfoHash;
 use everseed_core::time::Instant;
+use everseed_core::tracker::Intervals;
 use everseed_core::tracker::Report;
 
 use crate::api::{Action, Identity};
@@ -115,6 +116,27 @@ impl Discovery<'_> {
         all.flatten().min()
     }
 
+    /// A tracker has answered.
+    pub(crate) fn announced(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: announcer::AnnounceId,
+        told: Intervals,
+    ) {
+        let (now, torrents) = (cx.now, &cx.torrents);
+        let downloads = |id| torrents.is_downloading(id);
+        self.announcer
+            .answered(now, id, told, downloads, &mut cx.rng);
+    }
+
+    /// Looks for downloads that have nobody: what is known of peers of theirs is tried sooner, and trackers are asked.
+    pub(crate) fn find_for_the_lone(&mut self, cx: &Context<'_>) {
+        for torrent in cx.torrents.all().filter(|t| cx.has_nobody(t.id())) {
+            self.candidates.left_alone(cx.now, torrent.id());
+            self.announcer.left_alone(cx.now, torrent.id());
+        }
+    }
+
     /// The next thing that the host is to do about trackers.
     pub(crate) fn action(&mut self, cx: &mut Context<'_>) -> Option<Action> {
         if let Some(torrent) = self.udp.poll_wake() {
@@ -129,13 +151,14 @@ impl Discovery<'_> {
             return Some(Action::FindDhtNodes);
         }
         let Some(job) = self.udp.poll() else {
-            return self.announcer.poll(cx.now).map(Action::Announce);
+            let job = self.announcer.poll(cx.now, |id| cx.has_nobody(id));
+            return job.map(Action::Announce);
         };
         let answer = self.udp.answer(job.id);
         match answer {
             Some(answer) => {
                 let told = answer.intervals;
-                self.announcer.answered(cx.now, job.id, told, &mut cx.rng);
+                self.announced(cx, job.id, told);
             }
             None => self.announcer.failed(cx.now, job.id, None, &mut cx.rng),
         }

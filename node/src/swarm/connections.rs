@@ -58,7 +58,6 @@ impl Swarm<'_> {
         }
         let conn = &mut on.cx.peers[slot];
         let (candidate, torrent) = (conn.link.candidate.take(), conn.link.torrent.take());
-        let wanted = conn.download.interested;
         let callable = conn.callable();
         on.upload.queue.clear(&mut conn.upload.requests);
         on.cx.wakes.add_if(Wake::FillSlots, conn.upload.unchoked);
@@ -70,9 +69,6 @@ impl Swarm<'_> {
             on.download.count_active_sources(&mut on.cx);
         }
         let need = torrent.map_or(Need::Seeds, |id| self.need(on, id));
-        if let Some(torrent) = torrent.filter(|_| wanted && need == Need::HasNobody) {
-            on.discovery.candidates.left_alone(on.cx.now, torrent);
-        }
         match (candidate, fate, torrent.zip(callable)) {
             (Some(candidate), ..) => on
                 .discovery
@@ -102,15 +98,12 @@ impl Swarm<'_> {
         if !on.cx.torrents.is_downloading(torrent) {
             return Need::Seeds;
         }
-        let serves =
-            |c: &Conn| c.is_open() && c.link.torrent == Some(torrent) && c.download.interested;
-        match on.cx.peers.iter().any(serves) {
-            true => Need::IsServed,
-            false => Need::HasNobody,
+        match on.cx.has_nobody(torrent) {
+            true => Need::HasNobody,
+            false => Need::IsServed,
         }
     }
 
-    /// Ends all connections of a torrent.
     pub(crate) fn close_all(&mut self, on: &mut Parts<'_>, torrent: TorrentId, reason: Reason) {
         for slot in 0..on.cx.peers.len() {
             if on.cx.peers[slot].link.torrent == Some(torrent) {

@@ -7,7 +7,7 @@ use core::time::Duration;
 use everseed_core::geometry::{BLOCK, BlockRef};
 
 use crate::api::{Have, Identity};
-use crate::discovery::candidates::{Named, PeerSource};
+use crate::discovery::candidates::{Fate, Named, Need, PeerSource};
 use crate::parts::Parts;
 use crate::parts::small::{LIMITS, parts, peer};
 use crate::peer::outbox::Stage;
@@ -118,6 +118,43 @@ fn a_candidate_is_called_once() {
     let candidates = &mut parts.discovery.candidates;
     candidates.add(now, named(6882, PeerSource::User));
     assert!(swarm.dial(&mut parts).is_none());
+}
+
+/// Who served us stays connected, and has nothing more for us: whoever else is known does not wait for minutes.
+#[test]
+fn who_has_nothing_more_delays_no_other() {
+    for has_more in [true, false] {
+        let (mut parts, id) = parts(Have::Nothing);
+        let mut swarm = swarm();
+        let slot = peer(&mut parts.cx, id, true);
+        let (download, cx) = (&mut parts.download, &mut parts.cx);
+        download.availability.peer_has_bits(cx, slot, 0, &[0x80]);
+        download.update_interest(cx, slot);
+        assert!(cx.peers[slot].download.interested);
+        let (candidates, mut now) = (&mut parts.discovery.candidates, cx.now);
+        let named = Named {
+            torrent: id,
+            addr: ([10, 0, 0, 9], 6881).into(),
+            source: PeerSource::Tracker,
+            by: None,
+        };
+        candidates.add(now, named);
+        for _ in 0..4 {
+            now = candidates.deadline().unwrap();
+            let (at, ..) = candidates.take(now).unwrap();
+            candidates.done(now, at, Fate::Failed, Need::IsServed);
+        }
+        cx.now = now;
+        cx.peers[slot].link.last_received_at = now;
+        if !has_more {
+            download.availability.forget_bits(cx, slot);
+            download.update_interest(cx, slot);
+        }
+        swarm.sweep(&mut parts);
+        let wait = parts.discovery.candidates.deadline().unwrap() - now;
+        let most = Duration::from_secs(if has_more { 480 } else { 60 });
+        assert_eq!(wait, most, "has more: {has_more}");
+    }
 }
 
 #[test]

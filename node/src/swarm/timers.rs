@@ -1,4 +1,4 @@
-//! The sweep, every five seconds: choking rounds, timeouts, keep-alives.
+//! The sweep, every five seconds: choking rounds, timeouts, keep-alives, downloads that have nobody.
 
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
@@ -45,6 +45,7 @@ impl Swarm<'_> {
             }
             any |= on.cx.peers[slot].is_live();
         }
+        on.discovery.find_for_the_lone(&on.cx);
         on.cx.wakes.add_if(Wake::TellPeers, any);
         on.cx.wakes.add_if(Wake::FillSlots, any);
         let limits = self.limits;

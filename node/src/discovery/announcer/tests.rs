@@ -19,6 +19,9 @@ struct World<'m> {
     announcer: Announcer<'m>,
     now: Instant,
     rng: Rng,
+    /// Whether the torrent is downloaded, and whether nobody is connected who has what is missing.
+    downloads: bool,
+    lone: bool,
 }
 
 impl<'m> World<'m> {
@@ -33,6 +36,8 @@ impl<'m> World<'m> {
             announcer,
             now,
             rng,
+            downloads: false,
+            lone: false,
         }
     }
 
@@ -40,7 +45,7 @@ impl<'m> World<'m> {
     fn next(&mut self) -> (u64, Job) {
         let before = self.now;
         loop {
-            if let Some(job) = self.announcer.poll(self.now) {
+            if let Some(job) = self.announcer.poll(self.now, |_| self.lone) {
                 return ((self.now - before).as_secs(), job);
             }
             let deadline = self.announcer.deadline().expect("something is due");
@@ -51,7 +56,9 @@ impl<'m> World<'m> {
 
     fn answer(&mut self, job: Job) {
         let now = self.now;
-        self.announcer.answered(now, job.id, told(), &mut self.rng);
+        let downloads = |_| self.downloads;
+        let rng = &mut self.rng;
+        self.announcer.answered(now, job.id, told(), downloads, rng);
     }
 
     fn fail(&mut self, job: Job, retry_in: Option<Duration>) {
@@ -66,7 +73,7 @@ fn started_then_regular_then_stopped() {
     let mut world = World::new(&mut slots, &[1]);
     let (wait, job) = world.next();
     assert_eq!((wait, job.event), (0, AnnounceEvent::Started));
-    assert_eq!(world.announcer.poll(world.now), None);
+    assert_eq!(world.announcer.poll(world.now, |_| false), None);
     assert_eq!(world.announcer.deadline(), None);
     world.answer(job);
     for _ in 0..50 {
@@ -81,8 +88,54 @@ fn started_then_regular_then_stopped() {
     assert_eq!((wait, job.event), (0, AnnounceEvent::Stopped));
     world.answer(job);
     assert!(world.announcer.is_idle());
-    assert_eq!(world.announcer.poll(world.now), None);
+    assert_eq!(world.announcer.poll(world.now, |_| false), None);
     assert_eq!(world.announcer.deadline(), None);
+}
+
+/// A download that has nobody does not wait for half an hour until its tracker knows somebody.
+#[test]
+fn a_lone_download_is_announced_before_the_interval_ends() {
+    let mut slots = [TierSlot::EMPTY; 1];
+    let mut world = World::new(&mut slots, &[1]);
+    (world.downloads, world.lone) = (true, true);
+    // Whether it has nobody when the time comes, and the seconds until it is announced.
+    let half_hour = 1620..=1980;
+    let table = [
+        (true, 0..=0),
+        (true, 60..=119),
+        (true, 120..=179),
+        (true, 240..=299),
+        (true, 480..=539),
+        (true, 960..=1019),
+        (true, half_hour.clone()),
+        (false, half_hour.clone()),
+        (true, 60..=119),
+        (false, half_hour.clone()),
+    ];
+    for (round, (lone, expected)) in table.into_iter().enumerate() {
+        world.lone = lone;
+        let (wait, job) = world.next();
+        assert!(expected.contains(&wait), "{round}: {wait}");
+        world.answer(job);
+    }
+    // Its peers leave: at once when the least interval is over, and not before.
+    let (mut early, mut rounds) = (0, 0);
+    for after in [0, 100, 400] {
+        let told = world.now;
+        world.lone = false;
+        while world.now < told + Duration::from_secs(after) {
+            world.now = world.now + Duration::from_secs(20);
+            assert_eq!(world.announcer.poll(world.now, |_| false), None);
+        }
+        world.lone = true;
+        world.announcer.left_alone(world.now, T);
+        let (wait, job) = world.next();
+        let since = (world.now - told).as_secs();
+        assert!(since >= 60, "{after}: {since} s after the last");
+        (early, rounds) = (early + u32::from(wait < 300), rounds + 1);
+        world.answer(job);
+    }
+    assert_eq!((early, rounds), (3, 3));
 }
 
 #[test]
@@ -96,7 +149,7 @@ fn jitter_keeps_above_the_trackers_minimum() {
         let now = world.now;
         world
             .announcer
-            .answered(now, job.id, strict, &mut world.rng);
+            .answered(now, job.id, strict, |_| true, &mut world.rng);
     }
 }
 
@@ -244,7 +297,7 @@ fn leaving_is_told_to_those_who_know_us_only() {
     assert!(world.announcer.holds(T));
     let (_, farewell) = world.next();
     assert_eq!((farewell.tier, farewell.event), (0, AnnounceEvent::Stopped));
-    assert_eq!(world.announcer.poll(world.now), None);
+    assert_eq!(world.announcer.poll(world.now, |_| false), None);
     // Two are under way still: one comes to know us, the other does not.
     world.answer(jobs[2]);
     world.fail(jobs[3], None);
@@ -327,7 +380,9 @@ fn nobody_starves_when_the_pace_is_too_slow() {
         // A tracker that wants to hear of each every 12 s, in which there is time for 1200.
         let soon = Intervals::told(Some(12), None);
         let now = world.now;
-        world.announcer.answered(now, job.id, soon, &mut world.rng);
+        world
+            .announcer
+            .answered(now, job.id, soon, |_| false, &mut world.rng);
     }
     assert!(
         told.iter().all(|&times| (1..=3).contains(&times)),
@@ -347,7 +402,7 @@ fn many_start_spread_and_few_at_a_time() {
         added.unwrap();
     }
     let first: Vec<Job> = (0..MAX_IN_FLIGHT).map(|_| world.next().1).collect();
-    assert_eq!(world.announcer.poll(world.now + PACE), None);
+    assert_eq!(world.announcer.poll(world.now + PACE, |_| false), None);
     assert_eq!(world.announcer.deadline(), None, "only an answer helps");
     // Farewells have places of their own.
     world.answer(first[0]);
