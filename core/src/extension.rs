@@ -13,24 +13,24 @@ use crate::metadata::OUR_ID;
 use crate::pex;
 use crate::text::{Bytes, printable};
 
-/// What a peer tells in its extended handshake.
+/// The extended handshake of a peer.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PeerHandshake {
-    /// It will never download (BEP 21).
+    /// The peer will never download (BEP 21).
     pub upload_only: bool,
-    /// The id by which it wants the messages of BEP 9, if at all.
+    /// The id by which the peer wants the messages of BEP 9, if at all.
     pub ut_metadata: Option<u8>,
-    /// The id by which it wants to be told of peers (BEP 11), if at all.
+    /// The id by which the peer wants the messages of PEX (BEP 11), if at all.
     pub ut_pex: Option<u8>,
-    /// It prefers encrypted connections.
+    /// The peer prefers encrypted connections.
     pub encryption: bool,
-    /// The length of `info` in bytes, which it offers (BEP 9).
+    /// The length in bytes of the `info` that the peer offers (BEP 9).
     pub metadata_size: Option<u32>,
-    /// Requests that it queues at a time.
+    /// The most requests that the peer queues.
     pub reqq: Option<u16>,
-    /// The TCP port on which it can be reached.
+    /// The TCP port on which the peer can be reached.
     pub port: Option<u16>,
-    /// Its name and version, fit to be shown; empty if untold.
+    /// The name and version of its client, fit to be shown; empty if untold.
     pub client: heapless::String<48>,
 }
 
@@ -45,18 +45,18 @@ impl PeerHandshake {
     }
 }
 
-/// What we say of a torrent's `info` (BEP 9).
+/// The part of our handshake about a torrent's `info` (BEP 9).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Metadata {
-    /// It is neither handed out nor wanted.
+    /// We neither hand `info` out nor want it.
     Silent,
-    /// It is wanted.
+    /// We want `info`.
     Wanted,
-    /// We hand it out; its length in bytes.
+    /// We hand `info` out; its length in bytes.
     Offered(u32),
 }
 
-/// What we tell a peer in our extended handshake.
+/// Our extended handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OurHandshake<'a> {
     /// The TCP port on which we can be reached; 0 if on none.
@@ -65,7 +65,7 @@ pub struct OurHandshake<'a> {
     pub reqq: u16,
     /// We will never download.
     pub upload_only: bool,
-    /// What is said of `info` (BEP 9).
+    /// The part about `info` (BEP 9).
     pub metadata: Metadata,
     /// Whether we want to be told of peers (BEP 11).
     pub pex: bool,

@@ -45,7 +45,7 @@ pub struct Span {
     pub len: u32,
 }
 
-/// What a `request`, `piece`, `cancel` or `reject` names, still unchecked (BEP 3, BEP 6).
+/// A block as a `request`, `piece`, `cancel` or `reject` names it, still unchecked (BEP 3, BEP 6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BlockRef {
     /// Piece index as sent.

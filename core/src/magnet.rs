@@ -29,17 +29,17 @@ pub struct Magnet<'a> {
 /// Why a text is no link that can be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MagnetError {
-    /// It does not begin with `magnet:?`.
+    /// The text does not begin with `magnet:?`.
     NotMagnet,
-    /// It is longer than [`MAX_LINK`].
+    /// The link is longer than [`MAX_LINK`].
     TooLong,
-    /// It has no `xt=urn:btih:`.
+    /// The link has no `xt=urn:btih:`.
     NoInfoHash,
     /// What follows `urn:btih:` is neither 40 hexadecimal digits nor 32 of base 32.
     BadInfoHash,
-    /// It names two torrents.
+    /// The link names two torrents.
     Several,
-    /// It names a torrent of version 2 only (BEP 52).
+    /// The link names a torrent of version 2 only (BEP 52).
     Version2,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Magnet<'a> {
         }
     }
 
-    /// What the link calls the torrent (`dn`); its real name is in its metadata.
+    /// The name that the link gives the torrent (`dn`); the real name is in the metadata.
     pub fn name(&self) -> Option<Value<'a>> {
         let value = values(self.parameters, "dn").next()?;
         // Web forms write spaces so, and it is only shown.
@@ -229,10 +229,10 @@ fn base32(digit: u8) -> Option<u8> {
 /// The longest `xt` of an info-hash, with its prefix.
 const TOPIC: usize = 128;
 
-/// What a link says besides the info-hash.
+/// The parts of a link besides the info-hash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Parameters<'a> {
-    /// What to call the torrent; none if empty.
+    /// The name for the torrent; none if empty.
     pub name: &'a str,
     /// Where a peer is, `HOST:PORT`.
     pub peer: Option<&'a str>,

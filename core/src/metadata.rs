@@ -22,21 +22,21 @@ pub const HEAD_MAX: usize = 256;
 /// A `ut_metadata` message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Message {
-    /// It asks for a piece.
+    /// The request for a piece.
     Request {
-        /// Which one.
+        /// The number of the piece, from 0.
         piece: u32,
     },
     /// The bytes of a piece follow the dictionary.
     Data {
-        /// Which one.
+        /// The number of the piece, from 0.
         piece: u32,
-        /// Bytes of the whole `info`, if it says so.
+        /// Bytes of the whole `info`, if the peer says how many.
         total_size: Option<u32>,
     },
-    /// It does not hand out a piece.
+    /// The refusal to hand out a piece.
     Reject {
-        /// Which one.
+        /// The number of the piece, from 0.
         piece: u32,
     },
 }
@@ -44,9 +44,9 @@ pub enum Message {
 /// Why bytes are no message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoMessage {
-    /// They end too soon.
+    /// The bytes end too soon.
     Truncated,
-    /// They are something else.
+    /// The bytes are something else.
     Nonsense,
 }
 
@@ -107,14 +107,14 @@ pub fn encode_request(piece: u32, out: &mut [u8]) -> Option<usize> {
 pub enum Reply {
     /// The piece's bytes follow.
     Data {
-        /// Which one.
+        /// The number of the piece, from 0.
         piece: u32,
         /// Bytes of the whole `info`.
         total_size: u32,
     },
     /// There is no such piece.
     Reject {
-        /// Which one.
+        /// The number of the piece, from 0.
         piece: u32,
     },
 }

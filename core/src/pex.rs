@@ -26,11 +26,11 @@ pub struct Flags(u8);
 impl Flags {
     /// Nothing.
     pub const NONE: Flags = Flags(0);
-    /// It prefers encrypted connections.
+    /// The peer prefers encrypted connections.
     pub const ENCRYPTION: Flags = Flags(0x01);
-    /// It has everything, or downloads no more.
+    /// The peer has everything, or downloads no more.
     pub const SEED: Flags = Flags(0x02);
-    /// It was called, and answered.
+    /// The sender called the peer, and it answered.
     pub const REACHABLE: Flags = Flags(0x10);
 
     /// These, and those of the others if they hold.
@@ -53,7 +53,7 @@ impl Flags {
 pub struct Peer {
     /// Where it can be called.
     pub addr: SocketAddr,
-    /// What is said of it.
+    /// The flags that the sender told.
     pub flags: Flags,
 }
 

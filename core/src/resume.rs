@@ -1,11 +1,11 @@
 //! The resume record: what the last run knew about a torrent's files.
 //!
-//! It only saves work. A record that is damaged, cut off, of a later version or about other files means "verify
+//! The record only saves work. One that is damaged, cut off, of a later version or about other files means "verify
 //! again": every error of [`Record::decode`] has that answer. Left to the host: to write one only when what it claims
 //! is durable, and to replace the old one as a whole.
 //!
-//! The bytes are a magic (4), a version (1), the length of the body (4, little-endian), the body in
-//! postcard's encoding, and the first 8 bytes of the SHA-1 of everything before.
+//! The layout: a magic (4 bytes), a version (1), the length of the body (4, little-endian), then the body in
+//! postcard's encoding. The last 8 bytes are the first of the SHA-1 of everything before.
 
 use core::fmt;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::{InfoHash, Sha1, Smol};
 
-/// What a resume file holds.
+/// The content of a resume file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
     /// The torrent.
@@ -34,7 +34,7 @@ pub enum Verified<'a> {
     Nothing,
     /// Every one.
     All,
-    /// Those whose bit is set, in the order of [`bits`](crate::bits). The length is not checked
+    /// The pieces whose bit is set, in the order of [`bits`](crate::bits). The length is not checked
     /// here: it must be that of the torrent.
     Some(&'a [u8]),
 }
@@ -42,15 +42,15 @@ pub enum Verified<'a> {
 /// Why a record cannot be used. The files are to be verified again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ResumeError {
-    /// It is no resume record.
+    /// The bytes are no resume record.
     Foreign,
-    /// It was written by a later version.
+    /// The record was written by a later version.
     Version(u8),
-    /// It is cut off, or too long.
+    /// The record is cut off, or too long.
     Length,
-    /// Its bytes have changed since it was written.
+    /// The bytes have changed since the record was written.
     Checksum,
-    /// Its body is not what the version says.
+    /// The body is not what the version says.
     Body,
 }
 

@@ -15,7 +15,7 @@ use crate::discovery::announcer::{AnnounceId, Job};
 use crate::discovery::candidates::PeerSource;
 use crate::peer::{ConnId, Reason};
 
-/// Who this node is on the network.
+/// The identity of this node on the network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// Its peer id (BEP 20).
@@ -44,7 +44,7 @@ pub struct Limits {
     pub download_bps: Option<u64>,
 }
 
-/// What the host is asked to do.
+/// An action that the host is to carry out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Action {
     /// Dial this address; answer with [`Event::Connected`] or [`Event::Closed`].
@@ -68,7 +68,7 @@ pub enum Action {
     Close {
         /// The connection.
         conn: ConnId,
-        /// Who it was.
+        /// The address of the peer.
         addr: SocketAddr,
         /// Why it ended.
         reason: Reason,
@@ -191,7 +191,7 @@ pub struct TorrentStats {
 pub struct MetadataStats {
     /// Connected peers of the torrent.
     pub peers: u16,
-    /// Those of them that hand out its metadata.
+    /// The number of them that hand out its metadata.
     pub offers: u16,
     /// The largest size that one of them told and that was refused: it is above
     /// [`METADATA_MAX`](everseed_core::metadata::METADATA_MAX), or there is no memory for it. 0 for none.
@@ -222,7 +222,7 @@ pub struct Stuck {
 pub enum Wanted<'a> {
     /// All.
     All,
-    /// Those whose bit is set, one bit per piece in wire order.
+    /// The pieces whose bit is set, one bit per piece in wire order.
     Some(&'a [u8]),
 }
 
@@ -258,9 +258,9 @@ pub enum StorageError {
 pub struct Stats {
     /// Connections with a finished handshake.
     pub peers: u16,
-    /// Those of them that are interested.
+    /// The number of them that are interested.
     pub interested: u16,
-    /// Those of them that are unchoked.
+    /// The number of them that are unchoked.
     pub unchoked: u16,
     /// Bytes of content sent.
     pub uploaded: u64,

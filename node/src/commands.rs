@@ -552,7 +552,7 @@ impl<'m> Node<'m> {
         self.parts.cx.torrents.ids()
     }
 
-    /// What a download lacks, if no connected peer has any of it. Looks at every piece.
+    /// The pieces that a download lacks, if no connected peer has any of them. Looks at every piece.
     pub fn stuck(&self, id: TorrentId) -> Option<Stuck> {
         self.parts
             .download

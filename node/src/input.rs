@@ -25,7 +25,7 @@ pub enum Input<'a> {
         info_hash: InfoHash,
         /// How its content is cut.
         geometry: Geometry,
-        /// What is there.
+        /// The pieces that are there.
         #[serde(borrow)]
         have: Have<'a>,
         /// Bytes sent before.
@@ -39,7 +39,7 @@ pub enum Input<'a> {
         id: TorrentId,
         /// How its content is cut.
         geometry: Geometry,
-        /// What is there.
+        /// The pieces that are there.
         #[serde(borrow)]
         have: Have<'a>,
         /// Bytes sent before.
@@ -55,7 +55,7 @@ pub enum Input<'a> {
         id: TorrentId,
         /// How its content is cut.
         geometry: Geometry,
-        /// What is there.
+        /// The pieces that are there.
         #[serde(borrow)]
         have: Have<'a>,
         /// Bytes sent before.
@@ -132,7 +132,7 @@ pub enum Input<'a> {
     AddSecondHash(TorrentId, InfoHash),
 }
 
-/// What a node answered.
+/// The answer of a node to an input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Output {
     /// Nothing, as the call has no answer.

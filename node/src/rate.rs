@@ -46,7 +46,7 @@ impl Bucket {
         self.level.saturating_add(fresh).min(self.burst())
     }
 
-    /// Notes that `bytes` were sent, or asked for, at `now`.
+    /// Takes the `bytes` that were sent or requested at `now`.
     pub(crate) fn take(&mut self, now: Instant, bytes: u64) {
         if self.rate_bps.is_some() {
             self.level = self.level(now).saturating_sub(bytes);
@@ -67,15 +67,14 @@ impl Bucket {
         Some(now + Duration::from_micros(us))
     }
 
-    /// An eighth of a second's worth, and never less than two blocks, so that nothing is lost while
-    /// the first of them waits for its host.
+    /// Bytes of an eighth of a second, at least two blocks. With less, time would be lost while the host sends the first.
     fn burst(&self) -> u64 {
         self.rate_bps
             .map_or(u64::MAX, |rate| (rate / 8).max(2 * QUANTUM))
     }
 }
 
-/// What is worth waking up for: one block.
+/// The least for which it is worth waking up: one block.
 pub(crate) const QUANTUM: u64 = 16 * 1024;
 
 /// Rates above 1 TB/s are no limit to anything.

@@ -28,7 +28,7 @@ pub(crate) enum Wake {
     RequestAtRate,
     /// All connections once the upload limit allows a block.
     SendAtRate,
-    /// Those connections that are not read once the request queue has room.
+    /// All connections that are not read, once the request queue has room.
     ReadAtQueueRoom,
 }
 
@@ -61,7 +61,7 @@ impl Wakes {
         had
     }
 
-    /// What one waited for has come: adds the other, if the first was in the set, and takes that out.
+    /// Replaces one wake-up by another, if it is in the set: what it waited for has come.
     pub(crate) fn turn(&mut self, waiting: Wake, due: Wake) {
         let waited = self.take(waiting);
         self.add_if(due, waited);

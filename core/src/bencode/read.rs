@@ -9,8 +9,8 @@ use crate::hash::{Digest, Sha1, Smol};
 
 /// Reads one bencoded document from `R`, which may be a stream or a slice.
 ///
-/// Values are read in order: [`peek`](Self::peek) tells what comes, and a value is then read by its
-/// type, or passed over by [`skip`](Self::skip), which holds nothing of it however long it is.
+/// Values are read in order: [`peek`](Self::peek) tells the type of the next one. A value is then read by its type, or
+/// passed over by [`skip`](Self::skip), which holds nothing of it in memory.
 ///
 /// - A dictionary: [`dict`](Self::dict), then [`key`](Self::key) and the key's value, until `key`
 ///   answers `None`.
@@ -51,7 +51,7 @@ enum Open {
     Value,
 }
 
-/// What kind of value comes next.
+/// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Type {
     /// A number.
@@ -64,16 +64,16 @@ pub enum Type {
     Dict,
 }
 
-/// What is wrong with a document, and where.
+/// The fault of a document, and where it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Error<E> {
-    /// What is wrong.
+    /// The kind of the fault.
     pub kind: ErrorKind<E>,
     /// Bytes from the start of the document.
     pub offset: u64,
 }
 
-/// What can be wrong with a document; `E` is the stream's own error.
+/// The kinds of faults; `E` is the stream's own error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorKind<E> {
     /// The stream failed.
@@ -94,7 +94,7 @@ pub enum ErrorKind<E> {
     MissingValue,
     /// Another type of value than the document's meaning asks for.
     WrongType {
-        /// What was asked for.
+        /// The type that was asked for.
         expected: Type,
     },
     /// A byte string longer than there is room for.
@@ -174,7 +174,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         self.hash.take().map(H::finish)
     }
 
-    /// What kind of value comes next.
+    /// The type of a value.
     pub fn peek(&mut self) -> Result<Type, R> {
         self.settle()?;
         match self.peek_byte()? {

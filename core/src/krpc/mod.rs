@@ -35,70 +35,70 @@ pub struct Message<'a> {
     pub read_only: bool,
     /// The address that this answer was sent to: the receiver's own, as the sender sees it (BEP 42).
     pub observed: Option<SocketAddr>,
-    /// What is said.
+    /// The query, answer or error.
     pub body: Body<'a>,
 }
 
-/// What is said.
+/// The content of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body<'a> {
-    /// Something is asked.
+    /// A query, with the id of the node that asks.
     Query(NodeId, Query<'a>),
-    /// It is answered.
+    /// The answer to a query.
     Response(Response<'a>),
-    /// It is refused.
+    /// The refusal of a query.
     Error {
-        /// One of the `ERROR_` numbers, or anything.
+        /// One of the `ERROR_` numbers, or any other.
         code: i64,
         /// Words for a person.
         reason: &'a [u8],
     },
 }
 
-/// What is asked.
+/// A query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Query<'a> {
-    /// Are you there?
+    /// `ping`: are you there?
     Ping,
-    /// Which nodes are close to `target`?
+    /// `find_node`: which nodes are close to `target`?
     FindNode {
         /// Any id.
         target: NodeId,
-        /// Of which families.
+        /// The families of the nodes.
         want: Want,
     },
-    /// Which peers of a torrent do you know, or nodes that are closer to it?
+    /// `get_peers`: which peers of a torrent do you know, or nodes that are closer to it?
     GetPeers {
         /// The torrent.
         info_hash: NodeId,
-        /// Nodes of which families.
+        /// The families of the nodes.
         want: Want,
-        /// Seeds are of no use to who asks (BEP 33).
+        /// The node that asks has no use for seeds (BEP 33).
         noseed: bool,
         /// Peers are to be counted, not named (BEP 33).
         scrape: bool,
     },
-    /// I am a peer of this torrent.
+    /// `announce_peer`: I am a peer of this torrent.
     AnnouncePeer {
         /// The torrent.
         info_hash: NodeId,
-        /// Where peers can reach the sender.
+        /// The port on which peers can call the sender.
         port: u16,
         /// The port is the one that the datagram came from.
         implied_port: bool,
-        /// What the answer to `get_peers` gave for this.
+        /// The token of the answer to `get_peers`.
         token: &'a [u8],
         /// The sender has all of it (BEP 33).
         seed: bool,
     },
-    /// Which torrents do you know peers of? (BEP 51)
+    /// `sample_infohashes`: of which torrents do you know peers? (BEP 51)
     SampleInfohashes {
         /// Nodes close to this are asked for too.
         target: NodeId,
-        /// Nodes of which families.
+        /// The families of the nodes.
         want: Want,
     },
-    /// Something that is not known here.
+    /// A query of another method.
     Unknown,
 }
 
@@ -114,9 +114,9 @@ pub struct Want {
 /// An answer; which parts it has depends on what was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Response<'a> {
-    /// Who answers.
+    /// The id of the node that answers.
     pub id: NodeId,
-    /// To be shown when announcing.
+    /// The token that an announce to this node has to show.
     pub token: Option<&'a [u8]>,
     /// Nodes by IPv4 (BEP 5).
     pub nodes: Nodes<'a>,
@@ -133,9 +133,9 @@ pub struct Response<'a> {
 /// Peers of a torrent, counted (BEP 33).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Blooms<'a> {
-    /// Those that have all of it.
+    /// Peers that have all of the torrent.
     pub seeds: &'a [u8; Bloom::BYTES],
-    /// Those that do not.
+    /// Peers that do not.
     pub peers: &'a [u8; Bloom::BYTES],
 }
 

@@ -19,7 +19,7 @@ pub struct FileEntry<'a> {
     pub len: u64,
     /// Where in the content it begins.
     pub offset: u64,
-    /// What it is.
+    /// The kind of the file.
     pub kind: FileKind,
     /// Whether it is meant to be executable (BEP 47).
     pub executable: bool,
@@ -30,7 +30,7 @@ pub struct FileEntry<'a> {
     pub position: u64,
 }
 
-/// What a file is (BEP 47).
+/// The kind of a file (BEP 47).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileKind {
     /// Content that is kept on disk.

@@ -91,7 +91,7 @@ pub enum Field {
 /// Why a file is no torrent that can be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MetainfoError<E> {
-    /// It is not bencoded as it should be, or could not be read.
+    /// The file is not bencoded as it should be, or could not be read.
     Bencode(bencode::Error<E>),
     /// This key is missing.
     Missing(Field),
@@ -111,7 +111,7 @@ pub enum MetainfoError<E> {
     },
     /// More than 2^32 files.
     TooManyFiles,
-    /// It is of version 2 only (BEP 52).
+    /// The torrent is of version 2 only (BEP 52).
     Version2,
 }
 

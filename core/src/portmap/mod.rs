@@ -26,14 +26,14 @@ pub const ROUTER_PORT: u16 = 5351;
 /// The transport protocol of a port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {
-    /// Peers call by it.
+    /// The protocol by which peers call.
     Tcp,
-    /// The DHT and uTP speak by it.
+    /// The protocol of the DHT and of uTP.
     Udp,
 }
 
 impl Transport {
-    /// Its number in IP.
+    /// The number of the protocol in IP.
     pub const fn number(self) -> u8 {
         match self {
             Transport::Tcp => 6,
@@ -41,7 +41,7 @@ impl Transport {
         }
     }
 
-    /// Its name.
+    /// The name of the protocol.
     pub const fn name(self) -> &'static str {
         match self {
             Transport::Tcp => "TCP",
@@ -60,7 +60,7 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// What a router says `now`.
+    /// The age of `router_s` seconds that a router says `now`.
     pub const fn new(router_s: u32, now: Instant) -> Epoch {
         Epoch { router_s, at: now }
     }
@@ -81,7 +81,7 @@ impl Epoch {
 /// The lease that is asked for a port, in seconds.
 pub const LEASE_S: u32 = 3600;
 
-/// The same as a [`Duration`].
+/// [`LEASE_S`] as a [`Duration`].
 pub const LEASE: Duration = Duration::from_secs(LEASE_S as u64);
 
 #[cfg(test)]

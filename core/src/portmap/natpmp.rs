@@ -8,20 +8,20 @@ use crate::text::Bytes;
 /// Room that is enough for every request.
 pub const REQUEST_MAX: usize = 12;
 
-/// What a router is asked.
+/// A request to a router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// Its address outside.
+    /// Asks for the address of the router outside.
     Address,
-    /// To forward a port, or with a lifetime of 0 to do so no longer.
+    /// Asks the router to forward a port; with a lifetime of 0, to do so no longer.
     Map {
-        /// Of which kind.
+        /// The transport protocol of the port.
         transport: Transport,
         /// Our port.
         internal: u16,
         /// The port outside that we would like; 0 to end it.
         external: u16,
-        /// For how long.
+        /// Seconds for which the port is to be forwarded; 0 ends that.
         lifetime_s: u32,
     },
 }
@@ -48,47 +48,47 @@ impl Request {
     }
 }
 
-/// What a router answers.
+/// The packet of a router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Response {
-    /// Seconds since its table was empty.
+    /// Seconds since the router began with an empty table, see [`Epoch`](super::Epoch).
     pub epoch_s: u32,
-    /// To what, and how.
+    /// The answer to the request.
     pub answer: Answer,
 }
 
 /// The answer to one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// Its address outside.
+    /// The address of the router outside.
     Address(Ipv4Addr),
-    /// It forwards a port.
+    /// The router forwards the port.
     Mapped {
-        /// Of which kind.
+        /// The transport protocol of the port.
         transport: Transport,
         /// Our port.
         internal: u16,
         /// The port outside.
         external: u16,
-        /// For how long.
+        /// Seconds for which the port is forwarded.
         lifetime_s: u32,
     },
-    /// It does not.
+    /// The router does not do what it was asked.
     Refused(Refusal),
 }
 
 /// Why a router does not do what it was asked (RFC 6886, section 3.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// It does not know this version: it speaks only an older or a newer one.
+    /// The router does not know this version: it speaks only an older or a newer one.
     Version,
-    /// Its owner does not allow it.
+    /// The owner of the router does not allow it.
     NotAllowed,
-    /// It has no network outside just now.
+    /// The router has no network outside just now.
     NoNetwork,
-    /// Its table is full.
+    /// The table of the router is full.
     Full,
-    /// Something else.
+    /// Another result code.
     Other(u16),
 }
 

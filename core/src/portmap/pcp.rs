@@ -8,19 +8,19 @@ use crate::text::Bytes;
 /// Bytes of a request, which has no options.
 pub const REQUEST_LEN: usize = 60;
 
-/// A number by which a router knows again who asked for a port: nobody else may change it.
+/// A number of our choice, by which a router knows again who asked for a port. Nobody else may change that mapping.
 pub type Nonce = [u8; 12];
 
 /// Asks for a port to be forwarded, or with a lifetime of 0 for an end of that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// For how long.
+    /// Seconds for which the port is to be forwarded; 0 ends that.
     pub lifetime_s: u32,
     /// The address that this is sent from. A router that sees another one says so: there is another NAT between.
     pub client: IpAddr,
-    /// The same in each request for this port.
+    /// The nonce, the same in each request for this port.
     pub nonce: Nonce,
-    /// Of which kind.
+    /// The transport protocol of the port.
     pub transport: Transport,
     /// Our port.
     pub internal: u16,
@@ -46,21 +46,21 @@ impl Request {
     }
 }
 
-/// What a router answers.
+/// The packet of a router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Response {
-    /// Seconds since its table was empty.
+    /// Seconds since the router began with an empty table, see [`Epoch`](super::Epoch).
     pub epoch_s: u32,
-    /// How it went.
+    /// The result.
     pub answer: Answer,
 }
 
 /// The answer to a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// It forwards a port, or with a lifetime of 0 does so no longer.
+    /// The router forwards the port; with a lifetime of 0 it does so no longer.
     Mapped {
-        /// What the request had.
+        /// The nonce of the request.
         nonce: Nonce,
         /// The number of the transport that the request had.
         transport: u8,
@@ -70,16 +70,16 @@ pub enum Answer {
         external: u16,
         /// The address outside.
         outside: IpAddr,
-        /// For how long.
+        /// Seconds for which the port is forwarded.
         lifetime_s: u32,
     },
-    /// It does not, and does not want to be asked again for so long.
+    /// The router does not forward the port.
     Refused {
         /// Why.
         refusal: Refusal,
-        /// For how long.
+        /// Seconds for which the router does not want to be asked again.
         lifetime_s: u32,
-        /// What the request had, if that is in the answer.
+        /// The nonce of the request, if it is in the answer.
         nonce: Option<Nonce>,
     },
 }
@@ -87,19 +87,19 @@ pub enum Answer {
 /// Why a router does not do what it was asked (RFC 6887, section 7.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// It does not know this version: it speaks NAT-PMP at most.
+    /// The router does not know this version: it speaks NAT-PMP at most.
     Version,
-    /// Its owner does not allow it.
+    /// The owner of the router does not allow it.
     NotAllowed,
-    /// It has no network outside just now.
+    /// The router has no network outside just now.
     NoNetwork,
-    /// Its table, or our share of it, is full.
+    /// The table of the router, or our share of it, is full.
     Full,
     /// The port that we insisted on is taken.
     Taken,
-    /// It sees us at another address: there is another NAT between.
+    /// The router sees us at another address: there is another NAT between.
     OtherAddress,
-    /// Something else.
+    /// Another result code.
     Other(u8),
 }
 

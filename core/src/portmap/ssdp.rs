@@ -12,7 +12,7 @@ pub const REQUEST_MAX: usize = 256;
 /// The port of the group, and of whoever is asked alone.
 pub const PORT: u16 = 1900;
 
-/// What is looked for.
+/// The kind of device that is searched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// A router of this version; one of a later version answers to the first as well.
@@ -21,7 +21,8 @@ pub enum Target {
     Root,
 }
 
-/// Writes a question for whoever hears it at `to`; answers with its length in bytes, or `None` when `out` has no room.
+/// Writes a search for the devices that receive it at `to`, a group or one router. Answers with its length in bytes, or
+/// `None` when `out` has no room.
 pub fn search(target: Target, to: SocketAddr, out: &mut [u8]) -> Option<usize> {
     let mut out = Bytes::new(out);
     // Their answers are spread over `MX` seconds; a second is the shortest.

@@ -6,8 +6,8 @@
 //! | [`reply`] | what a tracker answers over HTTP | BEP 3, 7, 23, 48 |
 //! | [`udp`] | packets of the UDP protocol | BEP 15, 41 |
 //!
-//! Peers in an answer are handed on one by one and never collected here, so the memory that an
-//! answer needs does not grow with it. When to announce is the business of the node's announcer;
+//! Peers in an answer are handed on one by one. None is collected here, so the memory that an answer needs does
+//! not grow with it. When to announce is the business of the node's announcer;
 //! names, sockets and TLS are the host's.
 
 pub mod http;
@@ -25,14 +25,14 @@ use crate::wire::PeerId;
 /// Why an announce is made (BEP 3, `event`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum AnnounceEvent {
-    /// A regular one.
+    /// An announce between the first and the last.
     #[default]
     None,
-    /// The first one.
+    /// The first announce.
     Started,
     /// The last piece has just arrived.
     Completed,
-    /// The last one.
+    /// The last announce.
     Stopped,
 }
 
@@ -41,11 +41,11 @@ pub enum AnnounceEvent {
 pub struct Report {
     /// The torrent.
     pub info_hash: InfoHash,
-    /// Who reports.
+    /// The peer id of the peer that reports.
     pub peer_id: PeerId,
     /// The TCP port on which it can be reached by IPv4; also told to a tracker whose family is not known.
     pub port: u16,
-    /// The same by IPv6, which differs where a router forwards another port for IPv4.
+    /// The TCP port on which it can be reached by IPv6. It differs where a router forwards another port for IPv4.
     pub port_v6: u16,
     /// Bytes of content sent since `started`.
     pub uploaded: u64,
@@ -58,7 +58,7 @@ pub struct Report {
     pub key: u32,
     /// How many peers are asked for; `stopped` asks for none whatever stands here.
     pub num_want: u16,
-    /// Why.
+    /// Why the announce is made.
     pub event: AnnounceEvent,
 }
 

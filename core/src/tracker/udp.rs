@@ -13,12 +13,12 @@ use crate::tracker::{AnnounceEvent, CompactPeers, Family, Report, Scrape, Text, 
 /// a scrape of 24 torrents.
 pub const REQUEST_MAX: usize = 640;
 
-/// What a client sends.
+/// A packet of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
     /// Asks for a connection id.
     Connect,
-    /// Reports, and asks for peers.
+    /// Announces, and asks for peers.
     Announce {
         /// The connection id that the tracker gave.
         connection: u64,
@@ -27,7 +27,7 @@ pub enum Request<'a> {
         /// Path and query of the tracker's URL (BEP 41); empty if there is none.
         url_data: &'a str,
     },
-    /// Asks for numbers.
+    /// Asks how many peers torrents have.
     Scrape {
         /// The connection id that the tracker gave.
         connection: u64,
@@ -76,7 +76,7 @@ impl Request<'_> {
     }
 }
 
-/// What a tracker answers.
+/// A packet of a tracker.
 #[derive(Clone, Debug)]
 pub enum Response<'a> {
     /// A connection id, good for a minute after it was received.

@@ -12,7 +12,7 @@ use crate::wire::message::{HEAD, Message};
 /// The longest message that is accepted, bitfields aside, in bytes after the length prefix: 1 MiB.
 pub const MAX_MESSAGE: u32 = 1 << 20;
 
-/// What is wrong with the byte stream. The connection cannot go on.
+/// The fault of a byte stream, after which the connection cannot go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum WireError {
     /// A message that has another length than its id demands.

@@ -8,11 +8,11 @@ pub type PeerId = [u8; 20];
 /// The first message of both sides (BEP 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Handshake {
-    /// What the sender supports.
+    /// The extensions that the sender supports.
     pub features: Features,
     /// The torrent that this connection is about.
     pub info_hash: InfoHash,
-    /// Who is sending.
+    /// The peer id of the sender.
     pub peer_id: PeerId,
 }
 
@@ -28,7 +28,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// What both sides support.
+    /// The extensions that both sides support.
     pub fn and(self, other: Features) -> Features {
         Features {
             fast: self.fast && other.fast,

@@ -7,40 +7,40 @@ use crate::wire::id::fixed_len;
 /// A message's head. Those with `len` are followed by so many bytes of payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Message {
-    /// Nothing but a sign of life.
+    /// A message without content, sent so that the connection is not closed as idle (BEP 3).
     KeepAlive,
-    /// Requests will not be served from now on.
+    /// The sender serves no requests from now on (BEP 3).
     Choke,
-    /// Requests will be served from now on.
+    /// The sender serves requests from now on (BEP 3).
     Unchoke,
-    /// The sender would request if unchoked.
+    /// The sender would request blocks if it were unchoked (BEP 3).
     Interested,
-    /// The sender wants nothing.
+    /// The sender wants no block (BEP 3).
     NotInterested,
-    /// The sender now has this piece.
+    /// The sender now has this piece (BEP 3).
     Have(u32),
     /// The pieces that the sender has, `len` bytes of [`bits`](crate::bits).
     Bitfield {
         /// Bytes that follow.
         len: u32,
     },
-    /// Asks for a block.
+    /// The sender requests a block (BEP 3).
     Request(BlockRef),
-    /// A block, of which `len` bytes follow.
+    /// A block, of which `len` bytes follow (BEP 3).
     Piece(BlockRef),
-    /// Takes a request back.
+    /// The sender takes a request back (BEP 3).
     Cancel(BlockRef),
     /// The sender's DHT node listens on this UDP port (BEP 5).
     Port(u16),
-    /// A piece that would be cheap to send (BEP 6).
+    /// The sender suggests to request this piece (BEP 6).
     Suggest(u32),
     /// The sender is a seed (BEP 6).
     HaveAll,
     /// The sender has nothing yet (BEP 6).
     HaveNone,
-    /// This request will not be served (BEP 6).
+    /// The sender will not serve this request (BEP 6).
     Reject(BlockRef),
-    /// This piece is served even while choking (BEP 6).
+    /// The sender serves this piece even while it chokes the receiver (BEP 6).
     AllowedFast(u32),
     /// An extended message (BEP 10).
     Extended {

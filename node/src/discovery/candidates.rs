@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 use crate::broken::broken;
 use crate::memory::lazy_table::LazyTable;
 
-/// Who named a peer. If several did, the first in this order counts.
+/// The source of a peer's address. If there are several, the first in this order counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum PeerSource {
     /// The user named it.
@@ -128,7 +128,7 @@ impl Candidate {
     };
 }
 
-/// What is known of an address.
+/// The standing of an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Standing {
     /// Somebody said that there is a peer.
@@ -400,7 +400,7 @@ impl<'m> Candidates<'m> {
         self.settle();
     }
 
-    /// Nobody who is connected has what is wanted of a torrent any more.
+    /// No connected peer has a wanted piece of a torrent any more.
     pub(crate) fn left_alone(&mut self, now: Instant, torrent: TorrentId) {
         if self.are_few(torrent) {
             self.hasten(now, torrent);
@@ -414,7 +414,7 @@ impl<'m> Candidates<'m> {
         self.slots.iter().filter(its).take(FEW + 1).count() <= FEW
     }
 
-    /// Those of a torrent that failed do not wait longer than the good.
+    /// The addresses of a torrent that failed do not wait longer than the good ones.
     fn hasten(&mut self, now: Instant, torrent: TorrentId) {
         let its = |c: &&mut Candidate| c.entry.is_some_and(|(owner, _)| owner == torrent);
         let failed = self.slots.iter_mut().filter(its).filter(|c| c.failures > 0);

@@ -173,7 +173,7 @@ impl Discovery<'_> {
     }
 }
 
-/// What a tracker is told of a job.
+/// The report to a tracker for a job.
 pub(crate) fn report(
     torrents: &Torrents<'_>,
     identity: &Identity,

@@ -24,7 +24,7 @@ const AT_A_TIME: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     messages: [Message; AT_A_TIME],
-    /// Who is looked at first.
+    /// The slot of the connection whose turn is next.
     pub(crate) turn: usize,
 }
 

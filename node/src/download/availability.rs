@@ -1,8 +1,7 @@
 //! Availability: which pieces the peers of incomplete torrents have, and how many peers have each piece.
 //!
-//! A bit a piece for each peer that has some pieces and not all, in lent memory; seeds cost nothing
-//! and are not counted. If no memory is left, a peer's pieces are not remembered: it counts as having
-//! none until it says that it has all.
+//! Each peer that has some pieces and not all has a bit for each piece, in lent memory. Seeds need no memory, and are not
+//! counted. If no memory is left, a peer's pieces are not remembered: it counts as having none until it has all.
 //!
 //! Invariant: `counts` of a torrent are the sums of the bits that are remembered of its peers.
 
@@ -24,7 +23,7 @@ pub(crate) struct Availability<'m> {
 }
 
 impl Availability<'_> {
-    /// What a peer has, as the picker sees it.
+    /// The pieces of a peer, for the picker.
     pub(crate) fn has(&self, cx: &Context<'_>, slot: usize) -> Set<'_> {
         match cx.peers[slot].download.has {
             Has::Nothing => Set::None,
@@ -154,7 +153,7 @@ impl Availability<'_> {
         cx.peers[slot].download.has = Has::All;
     }
 
-    /// Nothing is known of what a peer has.
+    /// Forgets the pieces of a peer.
     pub(crate) fn forget_bits(&mut self, cx: &mut Context<'_>, slot: usize) {
         if let Has::Some(range) = cx.peers[slot].download.has {
             for piece in 0..cx.pieces_of(slot) {
@@ -166,7 +165,7 @@ impl Availability<'_> {
         cx.peers[slot].download.has = Has::Nothing;
     }
 
-    /// The same for all peers of a torrent.
+    /// Forgets the pieces of all peers of a torrent.
     pub(crate) fn forget_bits_of_all(&mut self, cx: &mut Context<'_>, id: TorrentId) {
         for slot in 0..cx.peers.len() {
             let conn = &cx.peers[slot];
@@ -176,7 +175,7 @@ impl Availability<'_> {
         }
     }
 
-    /// What a download lacks, if nobody who is connected has any of it. Looks at every piece.
+    /// The pieces that a download lacks, if no connected peer has any of them. Looks at every piece.
     pub(crate) fn stuck(
         &self,
         peers: &Peers<'_>,

@@ -17,10 +17,10 @@ const SENDERS: usize = 4;
 /// Bad copies of one origin each that are remembered; of more, the latest.
 const COPIES: usize = 2;
 
-/// What is known of the copies of a piece.
+/// The senders and sums of the copies of a piece.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
-    /// Who gave the first copy.
+    /// The senders of the first copy.
     senders: [Sender; SENDERS],
     /// Whether the last of them stands for several.
     crowd: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Evidence {
     summed: bool,
     /// Whether the first copy was bad, so that each further one comes from one origin.
     pub(crate) alone: bool,
-    /// Who gives the copy that is fetched, if it is not the first.
+    /// The sender of the copy that is fetched, if it is not the first copy.
     pub(crate) sole: Option<u64>,
     /// Whole copies of one origin that were bad.
     copies: [Option<Copy>; COPIES],
@@ -47,7 +47,7 @@ struct Sender {
 struct Copy {
     origin: u64,
     sum: Sum,
-    /// What it was charged with.
+    /// The strikes for it.
     strikes: u8,
 }
 
@@ -55,7 +55,7 @@ struct Copy {
 const STRIKES: u8 = 2;
 const STRIKES_AGAIN: u8 = 1;
 
-/// What a good copy says about who gave a bad one.
+/// What a good copy proves about the sender of a bad one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     /// It gave some block of a first copy otherwise than it should be, which is worth so many strikes.
@@ -182,7 +182,7 @@ impl Evidence {
         proven.chain(acquitted)
     }
 
-    /// Who gave the copy that was fetched.
+    /// The senders of the copy that was fetched.
     pub(crate) fn sources(&self) -> impl Iterator<Item = u64> + use<> {
         let first = if self.alone { 0 } else { SENDERS };
         let senders = self.senders.into_iter().take(first);

@@ -13,14 +13,14 @@ use crate::wake::Wake;
 
 type Verdict = Result<(), Reason>;
 
-/// How much a peer may take back between two sweeps: a reject is 1.
+/// The retractions that a peer may make between two sweeps; a reject is one.
 pub(crate) const RETRACTIONS_MAX: u8 = 32;
 
-/// What a choke counts.
+/// A choke counts as so many retractions.
 const CHOKE: u8 = 4;
 
 impl Download<'_> {
-    /// Without Fast a choke drops what was asked for (BEP 3); with it every request is answered.
+    /// The peer chokes us. Without Fast this drops our requests (BEP 3); with it each is still answered (BEP 6).
     pub(crate) fn choked_us(&mut self, cx: &mut Context<'_>, slot: usize) -> Verdict {
         let fast = cx.peers[slot].link.features.fast;
         let conn = &mut cx.peers[slot];
@@ -32,13 +32,14 @@ impl Download<'_> {
         Ok(())
     }
 
+    /// The peer unchokes us.
     pub(crate) fn unchoked_us(&mut self, cx: &mut Context<'_>, slot: usize) -> Verdict {
         cx.peers[slot].download.unchoked = true;
         self.count_active_sources(cx);
         Ok(())
     }
 
-    /// A request will not be served; it may be asked for elsewhere.
+    /// The peer rejects a request (BEP 6). The block may be requested from others.
     pub(crate) fn rejected(
         &mut self,
         cx: &mut Context<'_>,
@@ -54,7 +55,7 @@ impl Download<'_> {
                 conn.download.retractions = conn.download.retractions.saturating_add(1);
             }
             conn.download.owes = false;
-            // Who rejects what it would serve is asked for other pieces first.
+            // After a reject, other pieces than this one are requested first.
             conn.download
                 .allowed_fast
                 .retain(|&piece| piece != block.index);
@@ -66,7 +67,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// The peer would like to send this piece.
+    /// The peer suggests a piece (BEP 6).
     pub(crate) fn suggested(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32) -> Verdict {
         if piece >= cx.pieces_of(slot) {
             return Err(Reason::BadMessage);
@@ -75,7 +76,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// The peer sends this piece even if it chokes us. The first few are remembered.
+    /// The peer sends this piece even while it chokes us (BEP 6). The first few are remembered.
     pub(crate) fn allowed(&mut self, cx: &mut Context<'_>, slot: usize, piece: u32) -> Verdict {
         if piece >= cx.pieces_of(slot) {
             return Err(Reason::BadMessage);

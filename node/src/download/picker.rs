@@ -18,7 +18,7 @@ pub(crate) enum Set<'a> {
     None,
     /// Every piece.
     All,
-    /// Those whose bit is set, in wire order.
+    /// The pieces whose bit is set, in wire order.
     Some(&'a [u8]),
 }
 
@@ -42,7 +42,7 @@ impl Set<'_> {
     }
 }
 
-/// What is known when a piece is to be begun with one peer.
+/// The sets of pieces among which one is picked, for one peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Choice<'a> {
     /// Number of pieces.

@@ -22,15 +22,15 @@ pub(crate) struct PieceInProgress {
     pub(crate) state: PieceState,
     /// Bytes of the piece.
     size: u32,
-    /// A bit a block that was asked for, then one that is written, then two for who gave it first.
+    /// For each block a bit that it was requested, one that it is written, and two for its first sender.
     bits: LentRange,
-    /// Blocks that nobody is asked for.
+    /// Blocks that are neither requested nor here.
     pub(crate) open: u32,
     /// Blocks that are not written.
     pub(crate) missing: u32,
     /// Pending blocks that carry a block of it.
     pub(crate) pending: u16,
-    /// Only this peer may be asked, as the piece was bad when it came from several.
+    /// The only peer that is asked, as the piece was bad when it came from several.
     pub(crate) exclusive: Option<ConnId>,
     /// Where its blocks came from, and whether it is to come from one peer only.
     pub(crate) evidence: Evidence,
@@ -39,7 +39,7 @@ pub(crate) struct PieceInProgress {
 /// Bits for each block.
 pub const BITS_PER_BLOCK: u32 = 4;
 
-/// What happens to a piece in progress.
+/// How far a piece in progress has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum PieceState {
     /// Its blocks are fetched.
@@ -75,7 +75,7 @@ impl PieceInProgress {
         (self.size - index * BLOCK).min(BLOCK)
     }
 
-    /// Whether this peer may be asked for a block of it.
+    /// Whether a block of it may be requested from this peer.
     pub(crate) fn is_for(&self, conn: ConnId) -> bool {
         self.exclusive.is_none_or(|only| only == conn)
     }
@@ -154,7 +154,7 @@ impl<'m> PiecesInProgress<'m> {
         Some(*partial)
     }
 
-    /// What was being verified has to be verified again.
+    /// The pieces of a torrent that were being verified are to be verified again.
     pub(crate) fn verify_again(&mut self, torrent: TorrentId) {
         let its = |p: &&mut PieceInProgress| {
             p.torrent == Some(torrent) && p.state == PieceState::Verifying
@@ -209,8 +209,8 @@ impl<'m> PiecesInProgress<'m> {
         blame
     }
 
-    /// Of a piece that comes from one origin alone the next block is asked of this one: what another gave
-    /// is dropped.
+    /// The next block of a piece that comes from one origin alone is requested from this one. The blocks of another are
+    /// dropped.
     pub(crate) fn claim(&mut self, slot: u16, by: ConnId, origin: u64) {
         let Some(partial) = self.slots.get_mut(usize::from(slot)) else {
             return broken("a piece in progress to claim");
@@ -222,7 +222,7 @@ impl<'m> PiecesInProgress<'m> {
         }
     }
 
-    /// Nothing of a piece is asked for or written.
+    /// Begins a piece again: no block is requested or written.
     fn empty(&mut self, slot: u16) {
         if let Some(partial) = self.slots.get_mut(usize::from(slot)) {
             let [asked, written, ..] = split(partial.bits.get_mut(self.bits));

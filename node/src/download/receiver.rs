@@ -174,7 +174,7 @@ impl<'m> Download<'m> {
         }
     }
 
-    /// What the host is to do for a download: write a block, or verify a piece.
+    /// The next action of the storage for a download: write a block, or verify a piece.
     pub(crate) fn storage_action(&mut self, cx: &mut Context<'_>) -> Option<Action> {
         let at = self.writes.head;
         if let Some(pending) = self.pending.get(at).copied() {

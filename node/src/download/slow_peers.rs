@@ -22,7 +22,7 @@ use crate::wake::Wake;
 /// from it, and from others too.
 const SNUBBED_AFTER: Duration = Duration::from_secs(60);
 
-/// And after so long it has few blocks left that it is asked for, and no share of them.
+/// A peer that sent no whole block for so long is slow: few blocks are requested from it, and it has no share of them.
 const SLOW_AFTER: Duration = Duration::from_secs(20);
 
 /// A block that does not come within this time is requested from a second peer, which has nothing else to send. The
@@ -33,13 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// All who snubbed us have together no more than this part of the blocks, while others give.
 const SNUBBERS_SHARE: usize = 8;
 
-/// How often slow peers are looked for while all blocks are on their way and none was found.
+/// The time between two searches for slow peers, if all blocks are on their way and the last search found none.
 const LOOK_FOR_SLOW: Duration = Duration::from_secs(1);
 
-/// After so long without its block a peer may lose a piece that only it is asked for.
+/// After so long without its block a peer may lose a piece that is requested from it alone.
 const ALONE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A block is asked of so many peers at a time that are at least half as fast as the next one.
+/// A late block is requested from so many peers at a time that are at least half as fast as the next one.
 const ENDGAME_PEERS: usize = 2;
 
 impl Download<'_> {

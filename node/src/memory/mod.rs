@@ -80,7 +80,7 @@ pub struct Memory<'m> {
     pub(crate) turns: &'m mut [Turn],
     /// Addresses of peers to dial.
     pub(crate) candidates: LazyTable<'m, Candidate>,
-    /// What the host reads sockets into: at least [`SCRATCH_MIN`] bytes, 16 KiB serve well.
+    /// The buffer into which the host reads sockets: at least [`SCRATCH_MIN`] bytes, 16 KiB serve well.
     pub(crate) scratch: &'m mut [u8],
 }
 

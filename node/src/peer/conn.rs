@@ -25,9 +25,9 @@ pub(crate) struct Conn {
     pub(crate) tenancy: u16,
     /// The socket, the handshake, and what is being read and written.
     pub(crate) link: Link,
-    /// What the peer requests from us.
+    /// The state of our uploads to the peer.
     pub(crate) upload: UploadSide,
-    /// What we request from the peer.
+    /// The state of our downloads from the peer.
     pub(crate) download: DownloadSide,
     /// What the extension handshake agreed on (BEP 10).
     pub(crate) extensions: Extensions,
@@ -91,7 +91,7 @@ impl Conn {
     }
 }
 
-/// What counts as one address: an IPv4 address, or the /64 that an IPv6 host chooses freely in.
+/// The number of an origin: an IPv4 address, or the /64 that an IPv6 host chooses freely in.
 #[allow(clippy::cast_possible_truncation)] // The upper half of 128 bits.
 pub(crate) fn origin(addr: SocketAddr) -> u64 {
     match addr.ip().to_canonical() {

@@ -118,9 +118,9 @@ impl DownloadSide {
         self.unchoked && self.interested && !self.snubbed && !self.slow
     }
 
-    /// Lengthens the pipeline as a block came, so long after it was requested. What a sender has on its way may double
-    /// in each round trip, so one block more for each that came would end in waiting for requests: it is two while
-    /// much is missing. A pipeline of which less than half is used does not grow, as nothing is learned of it.
+    /// Lengthens the pipeline as a block arrived, so long after its request. TCP may double the bytes under way in each
+    /// round trip. If the pipeline grew by one for each block, the sender would wait for requests: so it grows by two
+    /// while it is short. If less than half of it is used it does not grow, as nothing is learned then.
     pub(crate) fn lengthen_pipeline(&mut self, took: Duration) {
         let more = match took {
             _ if self.pending.len < self.pipeline / 2 => 0,
@@ -130,8 +130,8 @@ impl DownloadSide {
         self.pipeline = self.pipeline.saturating_add(more);
     }
 
-    /// Shortens the pipeline to what the peer sent of late: `came` bytes in `period`. Not while the oldest request is
-    /// younger than a pipeline may last, or one that has just begun would be measured by the time before it.
+    /// Shortens the pipeline to what the peer sent of late: `came` bytes in `period`. It is left alone while the oldest
+    /// request is younger than [`PIPELINE_TIME`], as `period` then reaches back to before it began.
     pub(crate) fn shorten_pipeline(
         &mut self,
         came: u64,

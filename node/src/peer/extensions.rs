@@ -2,7 +2,7 @@
 
 use everseed_core::time::Instant;
 
-/// What two peers told each other of others (BEP 11); see `gossip` for the numbers.
+/// How much two peers told each other of others (BEP 11); see `gossip` for the numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pex {
     /// Its number among the arrivals; 0 while nobody knows where it can be called.
@@ -40,7 +40,7 @@ pub(crate) struct Extensions {
     pub(crate) ut_pex: u8,
     /// Whether it prefers encrypted connections.
     pub(crate) encryption: bool,
-    /// What was said about peers.
+    /// The state of PEX with it.
     pub(crate) pex: Pex,
     /// Whether it said that it will never download (BEP 21).
     pub(crate) upload_only: bool,

@@ -27,7 +27,7 @@ pub(crate) struct Link {
     /// Whether its peer called us, too, at the same time.
     pub(crate) crossed: bool,
     pub(crate) peer_id: PeerId,
-    /// What both sides support.
+    /// The extensions that both sides support.
     pub(crate) features: Features,
 
     /// The peer's handshake, of which `handshake_len` bytes are here.
@@ -70,7 +70,7 @@ pub(crate) enum LinkState {
     Closing(Reason),
 }
 
-/// What the payload that passes through is for.
+/// The purpose of the payload that is being received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Payload {
     Skip,

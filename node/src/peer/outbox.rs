@@ -31,7 +31,7 @@ pub(crate) enum Out {
     KeepAlive,
 }
 
-/// What was said so far.
+/// The messages that were sent so far.
 ///
 /// Invariant: `done > 0` only while `current` is there.
 #[derive(Clone, Copy, Debug)]

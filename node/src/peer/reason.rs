@@ -41,7 +41,7 @@ pub enum Reason {
     Idle,
     /// It asks but does not read what is sent.
     Stalled,
-    /// Somebody who needs it more gets the place.
+    /// Another peer needs the place more.
     Crowded,
     /// The torrent was removed, or cannot be read now.
     TorrentGone,

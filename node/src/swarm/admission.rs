@@ -1,13 +1,13 @@
-//! Which callers get a connection, and which connection is closed for a newcomer when all are taken.
+//! Admission decides which callers get a connection, and which connection is closed for a newcomer when all are taken.
 //!
-//! A peer that speaks the protocol and is interested is useful, and stays. But seeming so costs nothing, so no
-//! address keeps more connections than others while others come. A crowd behind one address, an attacker's or a
-//! NAT's, shrinks until it has no more than the next.
+//! A peer that speaks the protocol and is interested is useful, and stays. An attacker can look useful at no cost. So no
+//! address keeps more connections than others while others call. The peers behind one address, an attacker's or a NAT's,
+//! leave one by one, until they are no more than those of the next address.
 //!
-//! Among useful peers the canonical priority decides (BEP 40), which both ends of a connection compute alike. It
-//! keeps a swarm of full nodes from falling apart into those that came first and those that came late. It needs our
-//! address as seen from outside. It holds for private torrents too, as addresses alone decide. No peer leaves on this
-//! account that is served or serves us, that the user named, or that came less than a minute ago.
+//! Among useful peers the canonical priority decides (BEP 40), which both ends of a connection compute alike. Without it
+//! a swarm of full nodes would fall apart into those that came first and those that came late. The priority needs our
+//! address as seen from outside. It depends on addresses alone, so it is used for private torrents too. A peer does not
+//! leave because of its priority if it is served or serves us, if the user named it, or if it came less than a minute ago.
 
 // There are at most `u16::MAX` slots.
 #![allow(clippy::cast_possible_truncation)]
@@ -21,18 +21,18 @@ use crate::parts::Parts;
 use crate::peer::{Conn, ConnId, LinkState, Reason, origin};
 use crate::swarm::Swarm;
 
-/// Callers who have not finished their handshake have this part of the places. While there are more, the one
-/// that has waited longest leaves when somebody calls, if it had so long.
+/// Callers that have not finished their handshake have this part of the places. While there are more, each new caller
+/// makes the oldest of them leave, if that had [`HANDSHAKE_GRACE`].
 const GREETING_SHARE: usize = 4;
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(2);
 
-/// Nobody who is not interested is asked to leave for a newcomer before this.
+/// A peer that is not interested has so long before it leaves for a newcomer.
 const UNINTERESTED_GRACE: Duration = Duration::from_secs(60);
 
-/// Nobody is asked to leave for a newcomer of a higher canonical priority before this.
+/// A connection lasts so long before it gives way to a newcomer of a higher canonical priority.
 const PRIORITY_GRACE: Duration = Duration::from_secs(60);
 
-/// So many connections from one address are no crowd yet.
+/// The connections that one address may have before they count as a crowd.
 const CROWD_MIN: usize = 8;
 
 impl Swarm<'_> {
@@ -49,7 +49,7 @@ impl Swarm<'_> {
         Some(self.open(on, slot, from, true))
     }
 
-    /// A free slot, and who leaves for it.
+    /// A free slot for a caller. If this was the last one, another connection is closed.
     fn slot_for(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
         self.close_oldest_silent(on);
         let Some(slot) = on.cx.peers.vacant() else {
@@ -78,7 +78,7 @@ impl Swarm<'_> {
         on.cx.peers.capacity().min(wanted)
     }
 
-    /// Whose place a newcomer from this address may have.
+    /// The connection that is closed for a newcomer from this address, if one may be.
     pub(crate) fn least_useful(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
         let oldest = |state: fn(&Conn) -> Option<Instant>, grace: Duration| {
             let of_kind = (0..on.cx.peers.len()).filter_map(|s| Some((state(&on.cx.peers[s])?, s)));
@@ -162,8 +162,8 @@ impl Swarm<'_> {
         })
     }
 
-    /// The connection of the lowest canonical priority (BEP 40) of those that may give way, if the newcomer's is higher
-    /// and its address has not many already.
+    /// Of the connections that may give way, the one of the lowest canonical priority (BEP 40). `None` if the newcomer's
+    /// priority is lower, or its address has many connections already.
     fn of_lower_priority(&self, on: &Parts<'_>, from: SocketAddr) -> Option<usize> {
         let candidates = &on.discovery.candidates;
         let newcomer = candidates.priority_if_known(from)?;

@@ -93,7 +93,7 @@ impl Swarm<'_> {
         on.cx.peers.make_ready(slot);
     }
 
-    /// How a torrent needs peers that can be called.
+    /// How much a torrent needs peers that can be called.
     fn need(&self, on: &Parts<'_>, torrent: TorrentId) -> Need {
         if !on.cx.torrents.is_downloading(torrent) {
             return Need::Seeds;
@@ -112,11 +112,12 @@ impl Swarm<'_> {
         }
     }
 
-    /// Whether there is a place for a call that nobody who calls us needs.
+    /// Whether a peer may be called now: there is room, and few calls are being made.
     pub(crate) fn may_dial(&self, on: &Parts<'_>) -> bool {
         !self.stopping && on.cx.peers.dialling < MAX_DIALS && self.room_to_dial(on)
     }
 
+    /// Whether there is a place for a call. Callers keep half of the places.
     pub(crate) fn room_to_dial(&self, on: &Parts<'_>) -> bool {
         // Who has only called has no say in it: whoever is called comes before.
         let (live, places) = (usize::from(on.cx.peers.live), self.most_connections(on));

@@ -1,7 +1,7 @@
 //! Bitfields and haves that come before the metadata, when the number of pieces is not known.
 //!
-//! A bitfield is kept as it comes, in the memory for bitfields, and looked at when the metadata is here. Whoever
-//! said something that could not be kept is called again then: that costs a connection, and no memory.
+//! A bitfield is kept as it comes, in the memory for bitfields, and read when the metadata is here. A peer whose
+//! messages could not be kept is closed then and called again: that costs a connection, and no memory.
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::wire::Message;
@@ -43,7 +43,7 @@ impl Swarm<'_> {
         true
     }
 
-    /// The metadata is here, and with it what the peers said gets a meaning.
+    /// The metadata is here: the bitfields and haves that peers sent before are counted.
     pub(crate) fn settle_early(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         for slot in 0..on.cx.peers.len() {
             let conn = &mut on.cx.peers[slot];

@@ -159,7 +159,7 @@ impl Swarm<'_> {
     }
 }
 
-/// Whether there may be something to tell a peer of, and it may be told.
+/// Whether a PEX message to a peer is due: there is something new, and it was not told too recently.
 fn is_due(on: &Parts<'_>, slot: usize) -> bool {
     let conn = &on.cx.peers[slot];
     let (pex, torrent) = (&conn.extensions.pex, conn.link.torrent);
@@ -174,7 +174,7 @@ fn is_due(on: &Parts<'_>, slot: usize) -> bool {
     })
 }
 
-/// What others are told of a connection.
+/// The peer of a connection, as others are told of it.
 fn told_of(on: &Parts<'_>, slot: usize, torrent: TorrentId) -> Option<Peer> {
     let conn: &Conn = &on.cx.peers[slot];
     let its = conn.is_open() && conn.link.torrent == Some(torrent);

@@ -528,7 +528,7 @@ impl Swarm<'_> {
         self.both_seeds(on, slot)
     }
 
-    /// What a connection's end means for calling the peer again.
+    /// How a connection's end counts when the peer may be called again.
     pub(crate) fn fate(&self, on: &Parts<'_>, slot: usize, reason: Reason) -> Fate {
         let conn = &on.cx.peers[slot];
         match reason {
@@ -558,7 +558,7 @@ impl Swarm<'_> {
     }
 }
 
-/// What is spoken here.
+/// The extensions that this node supports.
 pub(crate) const FEATURES: everseed_core::wire::Features = everseed_core::wire::Features {
     fast: true,
     extended: true,

@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `admission` | who gets a place, and who leaves when there is none for others |
 //! | `connections` | a connection's slot from the call to the end |
-//! | `inbound`, [`outbound`] | the messages that come, and those that are owed |
+//! | `inbound`, [`outbound`] | the messages that peers send, and those that are sent to them |
+//! | `traffic` | the next action of a connection, and the count of bytes that were sent |
+//! | `pieces`, `storage` | what follows from a piece that was verified, and from other events of the storage |
 //! | `early_pieces` | what peers say of their pieces before there is metadata |
 //! | `have_log` | the pieces that peers are to be told of |
 //! | `gossip` | what peers are told of each other |
-//! | `timers` | what time alone brings about |
+//! | `timers` | the sweep every five seconds: timeouts, keep-alives |
+//! | `stash` | the buffer of an extended message that arrives in parts |
 //! | `bans` | the addresses that sent bad pieces |
 
 pub(crate) mod admission;
@@ -47,15 +50,15 @@ pub(crate) struct Swarm<'m> {
     pub(crate) ports: [u16; 2],
     pub(crate) limits: Limits,
     pub(crate) stopping: bool,
-    /// What sockets are read into.
+    /// The buffer into which sockets are read.
     pub(crate) scratch: &'m mut [u8],
     /// An extended message that comes in pieces.
     pub(crate) stash: Stash,
     pub(crate) have_log: HaveLog,
-    /// What peers are told of others.
+    /// The PEX messages that are being sent.
     pub(crate) pex: Outgoing,
     pub(crate) bans: Bans,
-    /// Peers that there was no place for, see [`Stats`](crate::Stats).
+    /// The count of peers for which there was no place, see [`Stats`](crate::Stats).
     pub(crate) turned_away: u64,
     pub(crate) next_sweep: Option<Instant>,
 }

@@ -27,7 +27,7 @@ use crate::swarm::have_log::HaveLog;
 use crate::torrent::{Bits, Torrent, Torrents};
 use crate::upload::request_queue::{ReplyKind, RequestQueue};
 
-/// What decides about a connection's next message.
+/// The state that decides about a connection's next message.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) conn: &'a Conn,
@@ -41,7 +41,7 @@ pub(crate) struct View<'a> {
     pub(crate) greeting: Greeting<'a>,
 }
 
-/// What all connections are told about this node.
+/// The handshakes, which tell a peer about this node.
 #[derive(Clone, Copy)]
 pub(crate) struct Greeting<'a> {
     pub(crate) handshake: Handshake,
@@ -217,7 +217,7 @@ impl Cursor {
         finished
     }
 
-    /// What is different once `out` has begun.
+    /// Changes the outbox as `out` begins to be sent.
     fn sent(&mut self, view: &View<'_>, out: Out) {
         if matches!(out, Out::HaveAll | Out::HaveNone | Out::Bitfield) {
             self.outbox.have_log_at = view.have_log.count;
@@ -335,7 +335,7 @@ impl View<'_> {
         self.pex.unwrap_or_default()
     }
 
-    /// What a pending block that is to be sent asks for.
+    /// The block of a request that is to be sent.
     fn request_at(&self, at: u16) -> Option<BlockRef> {
         let pending = self.pending.get(at)?;
         Some(BlockRef {
@@ -375,7 +375,7 @@ impl View<'_> {
         payload
     }
 
-    /// What the peer is told of `info`.
+    /// The part of our extended handshake about `info`.
     fn metadata(&self) -> Metadata {
         match self.torrent.and_then(|t| t.metadata_len) {
             Some(len) => Metadata::Offered(len),

@@ -1,4 +1,4 @@
-//! The outcome of a verified piece: peers are told, senders of bad blocks are banned, a download ends.
+//! What follows from a piece that the host verified: peers are told, senders of bad blocks are banned, downloads end.
 
 use everseed_core::geometry::{PieceIndex, TorrentId};
 

@@ -12,7 +12,7 @@ use crate::swarm::outbound::keep_alive_due;
 use crate::upload::choking::refuses;
 use crate::wake::Wake;
 
-/// How often connections are looked at while there are any.
+/// The time between two sweeps, while there are connections.
 pub(crate) const PERIOD: Duration = Duration::from_secs(5);
 
 /// How long making a connection may take.
@@ -25,11 +25,11 @@ const WAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a peer may be silent: it should send a keep-alive every two minutes (BEP 3).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(190);
 
-/// How long a peer may leave unread what it asked for.
+/// How long a peer may leave blocks unread that it requested.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Swarm<'_> {
-    /// Looks after every connection.
+    /// Closes connections that are overdue, and lets the others have what time brings: keep-alives, new requests.
     pub(crate) fn sweep(&mut self, on: &mut Parts<'_>) {
         let mut any = false;
         for slot in 0..on.cx.peers.len() {

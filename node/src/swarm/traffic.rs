@@ -19,7 +19,7 @@ use crate::upload::request_queue;
 use crate::wake::Wake;
 
 impl Swarm<'_> {
-    /// What a connection that is due needs.
+    /// The action that a connection in the ready list needs, if any.
     pub(crate) fn action(&mut self, on: &mut Parts<'_>, slot: usize) -> Option<Action> {
         let conn = on.cx.peers.id(slot);
         match on.cx.peers[slot].link.state {
@@ -49,6 +49,7 @@ impl Swarm<'_> {
         }
     }
 
+    /// The action of a connection that is open or shakes hands: read, send, or verify a piece first.
     pub(crate) fn traffic(
         &mut self,
         on: &mut Parts<'_>,
@@ -90,6 +91,7 @@ impl Swarm<'_> {
         })
     }
 
+    /// The state that decides about the messages to a peer.
     pub(crate) fn view<'a>(&'a self, on: &'a Parts<'_>, slot: usize) -> View<'a> {
         let conn = &on.cx.peers[slot];
         let torrent = conn.link.torrent.and_then(|id| on.cx.torrents.get(id));

@@ -28,7 +28,7 @@ pub(crate) struct Torrent {
     id: TorrentId,
     pub(crate) state: TorrentState,
     pub(crate) info_hashes: InfoHashes,
-    /// What is fetched of it.
+    /// Whether its metadata or its content is fetched.
     pub(crate) stage: Stage,
     pub(crate) geometry: Option<Geometry>,
     /// Bytes of `info`, if it can be handed out (BEP 9).
@@ -68,7 +68,7 @@ pub(crate) struct Torrent {
     pub(crate) suggest_next: u32,
     /// Why nothing is asked for.
     pub(crate) refused: Option<StorageError>,
-    /// Who of its peers came and left.
+    /// The peers that came and left.
     pub(crate) gossip: Gossip,
     /// Whether every block that is missing was asked for, so that some are asked for twice.
     pub(crate) endgame: bool,

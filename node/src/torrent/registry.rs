@@ -4,8 +4,8 @@
 //! takes. One that is asleep has nothing but its entry and its tiers of trackers, so ten thousand of
 //! them fit beside fifty that are awake.
 //!
-//! The table is addressed by the info-hash, and entries never move, so that a torrent's id is good
-//! for as long as the torrent is known. Invariant: from where an info-hash belongs to where its entry is,
+//! The table is addressed by the info-hash. Entries never move, so a torrent's id stays valid as long as the torrent is
+//! known. Invariant: from where an info-hash belongs to where its entry is,
 //! no entry is `EntryState::Never`.
 
 use everseed_core::geometry::TorrentId;

@@ -10,7 +10,7 @@ use everseed_core::geometry::BlockRef;
 /// host has zeros from its system without touching them: a slot that is never used takes no memory.
 pub(crate) type Request = [u32; 4];
 
-/// What is in a slot.
+/// A request as it stands in a slot.
 #[derive(Clone, Copy)]
 struct QueuedRequest {
     block: BlockRef,
@@ -18,7 +18,7 @@ struct QueuedRequest {
     next: u16,
 }
 
-/// What a peer is to get for a request.
+/// How a request is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ReplyKind {
     /// The block.

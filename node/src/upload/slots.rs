@@ -99,8 +99,8 @@ impl Upload<'_> {
         }
     }
 
-    /// Who has had a slot the longest and hardly uses it, and gives us nothing. If it could have had something and took
-    /// nothing in a turn, that is enough.
+    /// The peer that has had a slot the longest, hardly uses it, and gives us nothing. A peer that could have had a block
+    /// and took nothing in a turn counts too.
     fn unused(&self, cx: &Context<'_>) -> Option<usize> {
         let throttled = cx.wakes.has(Wake::SendAtRate);
         let unused = |slot: &usize| {
@@ -115,7 +115,7 @@ impl Upload<'_> {
         unused.min_by_key(|&slot| cx.peers[slot].upload.choke_changed_at)
     }
 
-    /// Who has had an optimistic slot the longest, if that was long enough. While fewer than there should be are
+    /// The peer that has had an optimistic slot the longest, if that was long enough. While fewer than there should be are
     /// optimistic, who took least since the last round.
     fn ripe(&self, cx: &Context<'_>) -> Option<usize> {
         let optimistic_slots = optimistic_slots(usize::from(self.slots));

@@ -3,9 +3,9 @@
 use crate::context::Context;
 use crate::torrent::Bits;
 
-/// Until the first whole copy went out, an origin suggests to each peer a piece that it suggested to nobody else (BEP
-/// 6). So it sends none twice while others are missing. Peers choose for themselves all the same, and mind it only if
-/// the piece is rare.
+/// Until a whole copy has gone out, the first seed suggests to each peer a piece that it suggested to no other (BEP 6).
+/// So it sends no piece twice while others are missing. Peers still choose for themselves: they follow a suggestion only
+/// if the piece is rare.
 pub(crate) fn suggest(cx: &mut Context<'_>, slot: usize) {
     let conn = &cx.peers[slot];
     let Some(id) = conn.link.torrent.filter(|_| conn.link.features.fast) else {

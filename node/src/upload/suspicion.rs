@@ -1,7 +1,7 @@
 //! Suspicion: a peer that hangs up soon after the last block of a piece, or requests it again, may have found it damaged.
-//! Rot below a file system shows in no other way, as files look as they did.
+//! Nothing else shows that a disk has changed bytes, as the sizes and times of the files stay.
 //!
-//! Such a piece is verified as it is on the disk, one a minute at most: whoever asks for the same again and
+//! Such a piece is read from the disk and verified, one a minute at most. So a peer that requests the same piece again and
 //! again costs no more than that.
 
 use core::time::Duration;
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::peer::NO_PIECE;
 use crate::upload::Upload;
 
-/// Who leaves so soon after a piece's last block may have found it damaged.
+/// A peer that hangs up so soon after the last block of a piece may have found it damaged.
 const SOON: Duration = Duration::from_secs(10);
 
 /// The time between two verifications.

@@ -5,23 +5,23 @@ use core::net::Ipv4Addr;
 use crate::portmap::upnp::call::Action;
 use crate::portmap::xml::{Tag, Xml, text_of};
 
-/// What a service answers.
+/// The answer of a service to a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// It was done.
+    /// The service did what it was asked.
     Done,
-    /// Its address outside.
+    /// The address of the router outside.
     Address(Ipv4Addr),
-    /// Callers are let in, and this is what the router calls that.
+    /// The firewall lets callers in; this is the id by which that is ended.
     Pinhole(u16),
 }
 
 /// Why a service does not do what it was called for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CallError {
-    /// With this number, which is that of UPnP or of the service.
+    /// The error code of UPnP or of the service.
     Code(u16),
-    /// What came is no answer to the call.
+    /// The bytes are no answer to the call.
     Malformed,
 }
 

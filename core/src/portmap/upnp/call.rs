@@ -11,45 +11,45 @@ use crate::text::Bytes;
 /// Room that is enough for every request.
 pub const REQUEST_MAX: usize = 1536;
 
-/// What a service is called for.
+/// A call of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Which address it has outside.
+    /// Asks for the address of the router outside.
     ExternalAddress,
-    /// Forward a port.
+    /// Asks the router to forward a port.
     AddMapping {
-        /// Of which kind.
+        /// The transport protocol of the port.
         transport: Transport,
         /// The port outside.
         external: u16,
-        /// To whom.
+        /// Our address in the network of the router.
         client: Ipv4Addr,
-        /// The port there.
+        /// Our port.
         internal: u16,
-        /// For how long; 0 is for ever.
+        /// Seconds for which the port is forwarded; 0 is for ever.
         lease_s: u32,
     },
-    /// Forward it no longer.
+    /// Asks the router to forward a port no longer.
     DeleteMapping {
-        /// Of which kind.
+        /// The transport protocol of the port.
         transport: Transport,
         /// The port outside.
         external: u16,
     },
-    /// Let callers in.
+    /// Asks the firewall to let callers in.
     AddPinhole {
-        /// Of which kind.
+        /// The transport protocol of the port.
         transport: Transport,
-        /// To whom.
+        /// Our address.
         client: Ipv6Addr,
-        /// The port there.
+        /// Our port.
         internal: u16,
-        /// For how long.
+        /// Seconds for which callers are let in, at least 1.
         lease_s: u32,
     },
-    /// Let them in no longer.
+    /// Asks the firewall to let callers in no longer.
     DeletePinhole {
-        /// What the router called it.
+        /// The id that the answer to [`AddPinhole`](Action::AddPinhole) gave.
         id: u16,
     },
 }

@@ -13,27 +13,27 @@ pub type Path = heapless::String<PATH_MAX>;
 /// Services that are kept of a description, the first ones.
 pub const SERVICES: usize = 4;
 
-/// What a router offers.
+/// The kind of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServiceKind {
-    /// Forwards ports of IPv4.
+    /// WANIPConnection: it forwards ports of IPv4.
     Ip,
-    /// The same where it dials its provider.
+    /// WANPPPConnection: the same, in a router that dials its provider.
     Ppp,
-    /// Lets callers of IPv6 in.
+    /// WANIPv6FirewallControl: it lets callers of IPv6 in.
     Firewall,
 }
 
 /// One of the services that are used here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
-    /// Which one.
+    /// The kind of the service.
     pub kind: ServiceKind,
-    /// Its version, from 1.
+    /// The version of the service, from 1.
     pub version: u8,
-    /// Where it is called.
+    /// The path of the URL at which the service is called.
     pub path: Path,
-    /// The port there, if it is another one than the description's.
+    /// The port of that URL, if it is another one than that of the description.
     pub port: Option<u16>,
 }
 
@@ -77,7 +77,7 @@ pub fn parse_url(url: &str) -> Option<(IpAddr, u16, &str)> {
     (port != 0 && path.bytes().all(|b| b.is_ascii_graphic())).then_some((ip, port, path))
 }
 
-/// Reads a description that came from `ip`. What names another address than that is left out.
+/// The services in a description that came from `ip`, at most [`SERVICES`]. A service at another address is left out.
 pub fn services(body: &[u8], ip: IpAddr) -> heapless::Vec<Service, SERVICES> {
     let mut services = heapless::Vec::new();
     let mut base_port = None;

@@ -18,19 +18,19 @@ pub enum Peer<'a> {
     Named(&'a str, u16),
 }
 
-/// What a tracker answers to an announce, besides peers.
+/// The answer of a tracker to an announce, without its peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Response {
-    /// When to announce again.
+    /// The time until the next announce.
     pub intervals: Intervals,
-    /// Peers that are complete, if told.
+    /// The number of complete peers, if the tracker tells it.
     pub complete: Option<u32>,
-    /// Peers that are downloading, if told.
+    /// The number of downloading peers, if the tracker tells it.
     pub incomplete: Option<u32>,
-    /// What to send back with the next announce; empty if nothing was told, or more than there is
-    /// room for.
+    /// The text to send back with the next announce. It is empty if the tracker gave none, or one of more than 64
+    /// bytes.
     pub tracker_id: heapless::Vec<u8, 64>,
-    /// What the tracker wants its users to know.
+    /// A text for the people who use the tracker.
     pub warning: Option<Text>,
 }
 

@@ -40,7 +40,7 @@ enum CallState {
     Late,
 }
 
-/// What a query is for.
+/// The purpose of a query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Purpose {
     /// To see whether a node is there, and whom it knows.

@@ -68,7 +68,7 @@ impl Hints {
         }
     }
 
-    /// Whoever was asked did not answer.
+    /// The address that was asked did not answer.
     pub(crate) fn silent(&mut self, at: Endpoint) {
         let asked = |hint: &&mut (Endpoint, Origin)| *hint == &(at, Origin::Asked);
         if let Some((_, origin)) = self.0.iter_mut().find(asked) {

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Dht<'_> {
-    /// Somebody asks.
+    /// Another node asks.
     pub(super) fn query(
         &mut self,
         now: Instant,
@@ -57,7 +57,7 @@ impl Dht<'_> {
         let _ = self.replies.push_back(reply);
     }
 
-    /// Somebody answers.
+    /// Another node answers.
     pub(super) fn response(
         &mut self,
         now: Instant,
@@ -102,7 +102,7 @@ impl Dht<'_> {
         self.settle(now);
     }
 
-    /// Somebody told of nodes: those of the lookup's family go there, others where they are of use.
+    /// Takes the nodes of an answer: those of the lookup's family go to the lookup, others to the hints if they are of use.
     fn add_named_nodes(
         &mut self,
         by: Endpoint,
@@ -130,6 +130,7 @@ impl Dht<'_> {
         }
     }
 
+    /// A node answers a step of a lookup.
     fn step_answered(
         &mut self,
         at: Endpoint,
@@ -153,7 +154,7 @@ impl Dht<'_> {
         }
     }
 
-    /// Somebody answers that it will not. It is there, but of no use.
+    /// Another node refuses a query. It is there, but of no use.
     pub(super) fn refused(&mut self, now: Instant, at: Endpoint, purpose: Purpose) {
         if let Some(lookup) = self.lookup(purpose) {
             match purpose {
@@ -174,7 +175,7 @@ impl Dht<'_> {
         its.then_some(lookup)
     }
 
-    /// Has lookups go on that have what they need.
+    /// Lookups go on that have what they need, or end.
     pub(super) fn settle(&mut self, now: Instant) {
         let others = self.hints.next(Origin::Given).is_some();
         for (slot, lookup) in self.lookups.iter_mut().enumerate() {

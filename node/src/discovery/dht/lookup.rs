@@ -53,18 +53,18 @@ pub(crate) enum Phase {
     Done,
 }
 
-/// What is looked for.
+/// The goal of a lookup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Goal {
     /// Nodes.
     Nodes,
     /// Peers of the torrent that is the target.
     Peers,
-    /// The same, and it is to be known that we are one.
+    /// Peers of a torrent, and the closest nodes are told that we are one.
     Announce(Announce),
 }
 
-/// What is told of us.
+/// The announce of this node to the closest nodes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Announce {
     /// The TCP ports on which peers reach us from outside, by IPv4 first.

@@ -134,9 +134,9 @@ pub struct Search {
     pub info_hash: InfoHash,
     /// What is announced to the closest nodes, if anything.
     pub announce: Option<Announce>,
-    /// A person waits for it.
+    /// Whether a person waits for it.
     pub urgent: bool,
-    /// Peers that have all of it are of no use (BEP 33).
+    /// Whether peers that have all of it are of no use (BEP 33).
     pub noseed: bool,
 }
 
@@ -229,8 +229,8 @@ impl<'m> Dht<'m> {
     }
 
     /// Begins or ends a rest, in which no query is sent and none answered; hints are kept for later. After a rest, peers
-    /// and trackers have a few seconds to name nodes before names are resolved, but only once until they are resolved or
-    /// a node answers: short rests, one after another, would put that off for ever.
+    /// and trackers have a few seconds to name nodes before names are resolved. They have them once, until names are
+    /// resolved or a node answers: short rests, one after another, would put that off for ever.
     pub fn rest(&mut self, now: Instant, rests: bool) {
         if self.at_rest && !rests && !self.names_put_off {
             self.names_put_off = true;
@@ -244,7 +244,7 @@ impl<'m> Dht<'m> {
         self.mode != Mode::Off && !self.at_rest
     }
 
-    /// How much it takes part.
+    /// How far it takes part.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -516,6 +516,7 @@ impl<'m> Dht<'m> {
         free.count().saturating_sub(reserved)
     }
 
+    /// Begins a lookup in a free place.
     fn begin(
         &mut self,
         now: Instant,

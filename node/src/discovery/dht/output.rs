@@ -98,6 +98,7 @@ impl Dht<'_> {
         None
     }
 
+    /// The query that serves a goal.
     fn goal_query(&self, goal: Goal, target: NodeId, to: Endpoint, noseed: bool) -> Query<'static> {
         let want = self.want(to.family());
         match goal {
@@ -120,7 +121,7 @@ impl Dht<'_> {
         }
     }
 
-    /// An address that was given is asked what a lookup of its family wants to know, or for our neighbours.
+    /// Asks an address that was given: for the target of a lookup of its family, or for our neighbours.
     fn follow_hint(
         &mut self,
         now: Instant,
@@ -247,5 +248,5 @@ impl Dht<'_> {
 /// After so many hints without an answer, further ones are asked as seldom as known nodes.
 const UNANSWERED_HINTS_MAX: u8 = 16;
 
-/// What is due but has no place is looked at again after this time.
+/// Work that is due but has no place is tried again after this time.
 const BLOCKED: Duration = Duration::from_millis(500);
