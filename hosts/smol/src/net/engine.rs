@@ -11,4 +11,5 @@ mod shared;
 mod tests;
 
 pub(crate) use self::handle::Engine;
+pub(crate) use self::node::Good;
 pub(crate) use self::reactor::{Announce, TurnReport};

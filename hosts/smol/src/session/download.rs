@@ -12,8 +12,9 @@ use everseed_disk::{
     owner::{self, Differing},
     read_entries, room, unfinished, write,
 };
-use everseed_node::Order;
+use everseed_node::{Order, TorrentStats};
 
+use crate::net::engine::Good;
 use crate::options::get::Fetch;
 use crate::session::torrent::stagnation::Stagnation;
 use crate::storage::state::StateFolder;
@@ -39,6 +40,16 @@ pub(crate) enum DownloadStage {
     Moving(Arc<Progress>),
     /// It is complete, durable and in its final place, since this time.
     Done(Instant),
+}
+
+/// The sync of a download that goes on.
+#[derive(Debug)]
+pub(crate) enum Settling {
+    No,
+    /// This was good before the sync, and will be durable after it.
+    Yes(TorrentStats, Good),
+    /// Whatever it makes durable may be gone since.
+    InVain,
 }
 
 /// A download that is incomplete, or was when everseed started.
@@ -74,6 +85,8 @@ pub(crate) struct Download {
     pub(crate) told: Option<TorrentId>,
     /// Whether no peer has what is missing.
     pub(crate) stuck: Stagnation,
+    /// The sync of what there is so far.
+    pub(crate) settling: Settling,
     /// The seeding time before this run, and the time that was last recorded.
     pub(crate) seeded: (Duration, Duration),
 }
@@ -189,6 +202,7 @@ pub(crate) fn plan(
         narrowed: false,
         told: None,
         stuck: Stagnation::default(),
+        settling: Settling::No,
         seeded: (Duration::ZERO, Duration::ZERO),
     })
 }

@@ -63,7 +63,7 @@ impl Session {
             .iter_mut()
             .filter(|t| t.is_downloading())
         {
-            torrent.save(&engine, &self.torrents.state);
+            torrent.save_and_wait(&engine, &self.torrents.state);
         }
         if self.library.is_service {
             // A service is never complete, so stopping it is no failure.

@@ -6,8 +6,8 @@
 //! by piece, so a check of terabytes delays nobody for longer than one piece, not even a smaller check. From the
 //! first served torrent on the worker has a lower priority than the serving thread.
 //!
-//! A sync may take minutes. So complete downloads, and copies of them, are synced by another thread, one after the
-//! other; it ends when none is left.
+//! A sync may take minutes. So downloads, and copies of them, are synced by another thread, one after the other; it ends
+//! when none is left.
 //!
 //! Invariant: a connection has at most one read-ahead in the queue, which is dropped with the connection. A torrent
 //! has at most one task of each other kind. Only writes may be more, at most one for each block. So the queues are
@@ -33,6 +33,7 @@ use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, unfinished, write};
 use everseed_node::{BodySource, ConnId};
 
+pub(crate) use self::look::settle;
 use self::look::{look, seen, still_there};
 use self::queues::{BATCH, Job, Long, Queues, STACK, Syncing, pop};
 use self::scratch::{BEGUN, Scratch};
@@ -244,6 +245,7 @@ impl Shared {
                 self.tell(Done::Torrent(number, Outcome::Looked(looked)));
             }
             Task::Write(block) => self.write(block, scratch),
+            Task::Settle(content, number) => self.sync(Syncing::Part(content, number)),
             Task::Sync(content, number) => self.sync(Syncing::Download(content, number)),
             Task::Try(content, number, offsets) => {
                 let writable = |&at: &u64| write::is_writable(&content, at);
@@ -295,6 +297,11 @@ impl Shared {
         };
         while let Some(what) = next() {
             match what {
+                Syncing::Part(content, number) => {
+                    let settled = settle(&content);
+                    drop(content);
+                    self.tell(Done::Torrent(number, Outcome::Settled(settled)));
+                }
                 Syncing::Download(content, number) => {
                     let synced = write::sync(&content)
                         .and_then(|()| unfinished::finish(&content).map_err(WriteError::Place))

@@ -22,6 +22,7 @@ use crate::trace::Traced;
 pub(crate) struct SharedNode(Arc<Shared>);
 
 /// The good pieces of a torrent.
+#[derive(Debug)]
 pub(crate) enum Good {
     All,
     /// One bit for each piece, in wire order.

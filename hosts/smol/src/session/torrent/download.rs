@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use everseed_core::bits;
 use everseed_core::geometry::{PieceIndex, TorrentId};
-use everseed_disk::{WriteError, check, write};
+use everseed_disk::{WriteError, check};
 use everseed_node::{Event, Have, Wanted};
 
 use super::goal::Goal;
@@ -14,7 +14,7 @@ use super::{AWAY, EVERY, ManagedTorrent};
 use crate::logging::flood::EVENT;
 use crate::net::engine::Engine;
 use crate::options::get::Fetch;
-use crate::session::download::DownloadStage;
+use crate::session::download::{DownloadStage, Settling};
 use crate::session::fetch::{CHECKSUM, DISK_FULL, UNFINISHED};
 use crate::session::notice::{LeftOut, Notice};
 use crate::storage::state::StateFolder;
@@ -241,7 +241,8 @@ impl ManagedTorrent {
             engine.tell(Event::Writable(id));
         }
         let fetches = matches!(download.stage, DownloadStage::Fetching);
-        if fetches && download.retry.is_none() && engine.node.is_complete(id) {
+        let rests = download.retry.is_none() && matches!(download.settling, Settling::No);
+        if fetches && rests && engine.node.is_complete(id) {
             if download.doubt {
                 log::warn!(
                     "{}: what was written is read again from the disk",
@@ -395,33 +396,5 @@ impl ManagedTorrent {
     fn pieces_here(&self, engine: &Engine) -> u32 {
         let stats = self.id().and_then(|id| engine.node.torrent(id));
         stats.map_or(0, |stats| stats.have)
-    }
-
-    /// Syncs an unfinished download, and takes the fingerprint that goes with it.
-    pub(super) fn settle(&mut self) -> bool {
-        if self.download.as_ref().is_some_and(|d| d.doubt) {
-            return false;
-        }
-        self.note_sync(true);
-        let done = write::sync(&self.content);
-        let done = done.and_then(|()| check::fingerprint(&self.content).map_err(WriteError::Place));
-        match done {
-            Ok(fingerprint) => {
-                self.note_sync(false);
-                self.fingerprint = fingerprint;
-                true
-            }
-            Err(error) => {
-                log::warn!(
-                    "{}: {error}; what is there is checked before it counts",
-                    self.name()
-                );
-                self.doubt_files();
-                if let Some(download) = &mut self.download {
-                    download.doubt = true;
-                }
-                false
-            }
-        }
     }
 }

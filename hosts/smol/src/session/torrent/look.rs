@@ -56,6 +56,7 @@ impl ManagedTorrent {
             false => log::error!(target: EVENT, "{text}"),
         }
         if self.is_downloading() {
+            self.forget_settling();
             self.content.close_folder();
             self.doubt_files();
         }

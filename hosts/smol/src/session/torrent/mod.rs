@@ -259,7 +259,7 @@ impl ManagedTorrent {
 
     /// Ends: its record is saved, and the node forgets it.
     pub(crate) fn end(mut self, engine: &mut Engine, state: &StateFolder) {
-        self.save(engine, state);
+        self.save_and_wait(engine, state);
         let stage = self.download.as_ref().map(|download| &download.stage);
         if let Some(DownloadStage::Moving(progress)) = stage {
             progress.store(GIVEN_UP, Ordering::Relaxed);
@@ -389,6 +389,7 @@ impl ManagedTorrent {
     /// Has all pieces hashed; `served_as` is the node's id, if the node knows the torrent.
     fn check(&mut self, engine: &mut Engine, served_as: Option<TorrentId>) {
         self.by_record = false;
+        self.forget_settling();
         let progress = Arc::<Progress>::default();
         self.stage = Stage::Checking {
             progress: Arc::clone(&progress),
@@ -529,6 +530,7 @@ impl ManagedTorrent {
             // Nobody wants the result any more.
             Outcome::Checked(_) => {}
             Outcome::Tried(writable) => self.tried(engine, writable),
+            Outcome::Settled(settled) => self.settled(state, settled),
             Outcome::Synced(synced) => self.synced(engine, state, synced),
             Outcome::Relocated(relocated) => self.relocated(engine, state, relocated),
             Outcome::Looked(look) => {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use everseed_disk::{Content, ReadError, check, find};
+use everseed_disk::{Content, ReadError, WriteError, check, find, write};
 
 use super::task::Look;
 
@@ -43,6 +43,12 @@ pub(super) fn seen(content: &Content) -> Result<Look, ReadError> {
         fingerprint,
         present,
     })
+}
+
+/// Syncs what was written of a download, and takes the fingerprint that goes with it.
+pub(crate) fn settle(content: &Content) -> Result<u64, WriteError> {
+    write::sync(content)?;
+    check::fingerprint(content).map_err(WriteError::Place)
 }
 
 /// The longest search for moved files: others wait for it.

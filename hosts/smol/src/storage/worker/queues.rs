@@ -75,6 +75,8 @@ pub(super) struct Job {
 /// What is synced by a thread of its own.
 #[derive(Debug)]
 pub(super) enum Syncing {
+    /// What there is of a download, with the number of its torrent.
+    Part(Arc<Content>, TorrentNumber),
     /// A download that is complete, with the number of its torrent.
     Download(Arc<Content>, TorrentNumber),
     /// A copy of a download on another disk.
@@ -148,7 +150,8 @@ impl Queues {
         match task {
             Task::Warm(..) | Task::StandBack => self.urgent.push_back(task),
             Task::Verify(..) | Task::VerifyFresh(..) => self.soon.push_back(task),
-            Task::Look(..) | Task::Sync(..) | Task::Try(..) => self.soon.push_back(task),
+            Task::Look(..) | Task::Try(..) => self.soon.push_back(task),
+            Task::Sync(..) | Task::Settle(..) => self.soon.push_back(task),
             Task::Spool(..) | Task::Finish(..) => self.soon.push_back(task),
             Task::Write(block) => self.writes.push_back(block),
             Task::Check(content, number, progress) => {

@@ -43,7 +43,9 @@ pub(crate) enum Task {
     Look(Arc<Content>, TorrentNumber, bool),
     /// Write a block.
     Write(Block),
-    /// Make the writes of the torrent with this number durable.
+    /// Make what there is of the torrent with this number durable, while it is downloaded.
+    Settle(Arc<Content>, TorrentNumber),
+    /// Make the writes of the torrent with this number durable: it is complete.
     Sync(Arc<Content>, TorrentNumber),
     /// Try whether some of the files that hold these bytes can be written again.
     Try(Arc<Content>, TorrentNumber, Vec<u64>),
@@ -110,6 +112,8 @@ pub(crate) enum Outcome {
     Checked(Result<Found, ReadError>),
     Looked(Result<Look, ReadError>),
     Synced(Result<Look, WriteError>),
+    /// The files' fingerprint after the sync.
+    Settled(Result<u64, WriteError>),
     /// Whether a file that could not be written can be.
     Tried(bool),
     /// The fingerprint of the files at their new place.
