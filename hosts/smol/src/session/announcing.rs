@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use everseed_core::hash::InfoHash;
 use everseed_core::tracker::Intervals;
@@ -74,27 +75,24 @@ pub(super) fn carry_out(
     tasks: &AsyncTasks,
 ) {
     let Announce { job, report } = task;
-    let Some(url) = torrents.tracker_url(&job) else {
-        let event = Event::AnnounceFailed(job.id, None);
-        return engine.borrow_mut().tell(event);
-    };
-    if url == torrents.reach.own_tracker || torrents.reach.was_ours(&url) {
-        // The built-in tracker names us to every client anyway.
-        let event = Event::Announced(job.id, Intervals::told(None, None));
-        return engine.borrow_mut().tell(event);
-    }
+    let (url, own) = (torrents.tracker_url(&job), torrents.reach.own_trackers());
+    let owners = Arc::clone(&torrents.named_trackers);
     let (engine, failing) = (Rc::clone(engine), Rc::clone(failing));
     let way = engine.borrow().way_out.clone();
-    let caller = match torrents
-        .named_trackers
-        .iter()
-        .flatten()
-        .any(|named| *named == url)
-    {
-        true => Caller::Owner,
-        false => Caller::Torrent,
-    };
     tasks.spawn(async move {
+        let Some(url) = smol::unblock(url).await else {
+            let event = Event::AnnounceFailed(job.id, None);
+            return engine.borrow_mut().tell(event);
+        };
+        if own.contains(&url) {
+            // The built-in tracker names us to every client anyway.
+            let event = Event::Announced(job.id, Intervals::told(None, None));
+            return engine.borrow_mut().tell(event);
+        }
+        let caller = match owners.iter().flatten().any(|named| *named == url) {
+            true => Caller::Owner,
+            false => Caller::Torrent,
+        };
         let limits = http::Limits::default();
         let parsed = parse(&url).ok();
         let answer = match parsed.filter(|url| url.scheme == Scheme::Udp) {

@@ -278,7 +278,7 @@ impl Session {
             unknown,
             tracker: Rc::new(RefCell::new(tracker)),
             reach,
-            named_trackers: args.make.trackers.clone(),
+            named_trackers: Arc::new(args.make.trackers.clone()),
             check: args.check,
             leaves_idle_files: false,
             checked: false,

@@ -110,9 +110,10 @@ impl Reach {
         self.former.push_back(url);
     }
 
-    /// Whether this was a URL of the built-in tracker since the start.
-    pub(super) fn was_ours(&self, url: &str) -> bool {
-        self.former.iter().any(|other| other == url)
+    /// All URLs of the built-in tracker since the start.
+    pub(super) fn own_trackers(&self) -> Vec<String> {
+        let former = self.former.iter().cloned();
+        former.chain([self.own_tracker.clone()]).collect()
     }
 
     /// The built-in tracker's announce URL, if `local` is our address in our network.

@@ -44,15 +44,6 @@ impl Library {
         }
         let more = std::mem::take(&mut self.more);
         self.say_if_full(engine, more);
-        let catalogue = match torrents.catalogue.borrow().snapshot() {
-            Ok(catalogue) => catalogue,
-            Err(error) => {
-                return log::error!(
-                    "{}: {error}; the next scan tries again",
-                    torrents.state.catalogue_file().display()
-                );
-            }
-        };
         let items = self.items.iter().filter(|managed| managed.folder.is_some());
         let items = items.map(|managed| KnownPath {
             path: managed.item.path.clone(),
@@ -66,7 +57,7 @@ impl Library {
             links: self.config.seed.links,
             restless: more && self.has_places(engine),
             items: items.collect(),
-            catalogue,
+            catalogue: torrents.catalogue.borrow().snapshot(),
             room: self.places(engine),
             roots,
             downloads: self.config.download.is_some(),
@@ -99,13 +90,7 @@ impl Library {
             .map(ManagedTorrent::info_hash)
             .collect();
         let catalogue = torrents.catalogue.borrow().snapshot();
-        match catalogue {
-            Ok(catalogue) => drop(self.scout.ask(ScoutRequest::Prune(catalogue, awake))),
-            Err(error) => log::error!(
-                "{}: {error}; unneeded state stays for another day",
-                torrents.state.catalogue_file().display()
-            ),
-        }
+        self.scout.ask(ScoutRequest::Prune(catalogue, awake));
     }
 
     /// Handles the scout's reports. Returns whether there were any.

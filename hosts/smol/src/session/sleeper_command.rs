@@ -149,19 +149,12 @@ impl SleeperCommand {
             return false;
         };
         let alarm = Arc::clone(&torrents.alarm);
-        let started = torrents
-            .catalogue
-            .borrow()
-            .snapshot()
-            .and_then(|catalogue| {
-                let (give, read) = sync_channel(READ_AHEAD);
-                let work = move || read_for(&meant, &catalogue, &give, &alarm);
-                let thread = thread::Builder::new().name("catalogue".into());
-                thread.stack_size(STACK).spawn(work)?;
-                Ok(read)
-            });
-        match started {
-            Ok(read) => {
+        let catalogue = torrents.catalogue.borrow().snapshot();
+        let (give, read) = sync_channel(READ_AHEAD);
+        let work = move || read_for(&meant, &catalogue, &give, &alarm);
+        let thread = thread::Builder::new().name("catalogue".into());
+        match thread.stack_size(STACK).spawn(work) {
+            Ok(_) => {
                 (self.stage, self.moved_at) = (Stage::Reads(read), Instant::now());
                 false
             }

@@ -28,6 +28,7 @@ use crate::client::trackers::{self, Spare, one_of};
 use crate::net::engine::Engine;
 use crate::options::seed::CheckMode;
 use crate::storage::catalogue::Catalogue;
+use crate::storage::dormant::DormantTorrent;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::paused::PausedItems;
 use crate::storage::state::StateFolder;
@@ -53,7 +54,7 @@ pub(super) struct Torrents {
     pub(super) tracker: Rc<RefCell<PeerTable>>,
     pub(super) reach: Reach,
     /// Trackers that the owner named, by tier: for torrents made here, and for public ones that name none.
-    pub(super) named_trackers: Vec<Vec<String>>,
+    pub(super) named_trackers: Arc<Vec<Vec<String>>>,
     pub(super) check: CheckMode,
     /// Whether files that nobody reads are left alone, as a service does.
     pub(super) leaves_idle_files: bool,
@@ -189,18 +190,23 @@ impl Torrents {
         self.paused.set(&named(path), paused);
     }
 
-    /// The URL of an announce's tracker, unless it cannot be read or its disk is not mounted.
-    pub(super) fn tracker_url(&self, job: &Job) -> Option<String> {
-        match self.awake.iter().find(|t| t.id() == Some(job.torrent)) {
-            Some(torrent) => torrent.tracker_url((job.tier, job.tracker), &self.named_trackers),
-            None => {
-                let unknown = self.unknown.tracker_url(job);
-                let catalogue = self.catalogue.borrow();
-                unknown.or_else(|| tracker_url(&catalogue, &self.state, job, &self.named_trackers))
-            }
+    /// What finds the URL of an announce's tracker, unless that cannot be read or its disk is not mounted. It is called on
+    /// another thread, as it may have to wait for a disk.
+    pub(super) fn tracker_url(&self, job: &Job) -> FindUrl {
+        let (at, spare) = ((job.tier, job.tracker), Arc::clone(&self.named_trackers));
+        if let Some(torrent) = self.awake.iter().find(|t| t.id() == Some(job.torrent)) {
+            let file = torrent.tracker_file();
+            return Box::new(move || file.tracker_url(at, &spare));
         }
+        let unknown = self.unknown.tracker_url(job);
+        let line = self.catalogue.borrow().line(job.torrent.slot);
+        let state = Arc::clone(&self.state);
+        Box::new(move || unknown.or_else(|| tracker_url(&line?.read()?, &state, at, &spare)))
     }
 }
+
+/// What finds a tracker's URL.
+type FindUrl = Box<dyn FnOnce() -> Option<String> + Send>;
 
 /// How an item is named whichever folder a command is given in.
 fn named(path: &Path) -> Cow<'_, Path> {
@@ -212,12 +218,11 @@ fn named(path: &Path) -> Cow<'_, Path> {
 
 /// The URL of a sleeping torrent's tracker, unless its disk is not mounted.
 fn tracker_url(
-    catalogue: &Catalogue,
+    sleeper: &DormantTorrent,
     state: &StateFolder,
-    job: &Job,
+    at: (u8, u8),
     spare: &Spare,
 ) -> Option<String> {
-    let sleeper = catalogue.read(job.torrent.slot)?;
     let before = state.place(sleeper.info_hash(), &sleeper.root());
     match MountId::look(&sleeper.root(), before.as_ref()) {
         MountState::There(_) => {}
@@ -227,7 +232,7 @@ fn tracker_url(
             return None;
         }
     }
-    one_of(sleeper.tiers_or(spare), (job.tier, job.tracker))
+    one_of(sleeper.tiers_or(spare), at)
 }
 
 pub(super) fn numbers(engine: &Engine, torrents: &[ManagedTorrent]) -> Numbers {

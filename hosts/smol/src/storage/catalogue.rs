@@ -13,6 +13,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
@@ -20,7 +21,7 @@ use rustix::fs::OFlags;
 
 use crate::storage::aside::set_aside;
 use crate::storage::dormant::{DormantTorrent, Line};
-use crate::storage::lines::{HEAD, LONGEST, LineReader, decode, encode, split};
+use crate::storage::lines::{LineReader, SleeperLine, encode};
 use crate::storage::state::StateFolder;
 
 /// The catalogue: the file, and the offset of each torrent's line.
@@ -28,7 +29,7 @@ use crate::storage::state::StateFolder;
 pub(crate) struct Catalogue {
     path: PathBuf,
     /// The file, once it was needed.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     lines: Vec<u32>,
     end: u64,
     room: usize,
@@ -59,8 +60,7 @@ impl Catalogue {
         mut take: impl FnMut(&DormantTorrent) -> io::Result<Option<TorrentId>>,
         mut drop: impl FnMut(InfoHash) -> Option<TorrentId>,
     ) -> io::Result<()> {
-        let file = self.open()?;
-        let mut reader = LineReader::new(file.try_clone()?);
+        let mut reader = LineReader::new(Arc::clone(self.open()?));
         let mut stale = 0_usize;
         while let Some((at, line)) = reader.next() {
             match line.sleeper() {
@@ -119,15 +119,15 @@ impl Catalogue {
 
     /// The sleeping torrent in this slot of the node's registry.
     pub(crate) fn read(&self, slot: u16) -> Option<DormantTorrent> {
+        self.line(slot)?.read()
+    }
+
+    /// Its line, to be read on another thread.
+    pub(crate) fn line(&self, slot: u16) -> Option<SleeperLine> {
         let at = *self.lines.get(usize::from(slot))?;
         let file = self.file.as_ref().filter(|_| at != NOWHERE)?;
-        let mut head = [0; HEAD];
-        file.read_exact_at(&mut head, at.into()).ok()?;
-        let (len, check) = split(head);
-        let mut bytes = vec![0; len.min(LONGEST)];
-        file.read_exact_at(&mut bytes, u64::from(at) + HEAD as u64)
-            .ok()?;
-        decode(&bytes, check)?.sleeper().ok()
+        let file = Arc::clone(file);
+        Some(SleeperLine { file, at })
     }
 
     /// Whether a torrent in this slot sleeps.
@@ -149,7 +149,7 @@ impl Catalogue {
         lines.retain(|&(at, _)| at != NOWHERE);
         lines.sort_unstable();
         let mut lines = lines.into_iter().peekable();
-        let mut reader = LineReader::new(file.try_clone()?);
+        let mut reader = LineReader::new(Arc::clone(file));
         while let Some((at, line)) = reader.next() {
             if let Some((_, slot)) = lines.next_if(|&(line, _)| line == at)
                 && let Ok(sleeper) = line.sleeper()
@@ -164,16 +164,16 @@ impl Catalogue {
     }
 
     /// A snapshot, which another thread can read while the catalogue changes.
-    pub(crate) fn snapshot(&self) -> io::Result<Catalogue> {
-        Ok(Catalogue {
+    pub(crate) fn snapshot(&self) -> Catalogue {
+        Catalogue {
             path: self.path.clone(),
-            file: self.file.as_ref().map(File::try_clone).transpose()?,
+            file: self.file.clone(),
             lines: self.lines.clone(),
             end: self.end,
             room: self.room,
             paused: BTreeSet::new(),
             ended: self.ended.clone(),
-        })
+        }
     }
 
     /// Notes that a torrent is paused, or no longer; returns whether that is a change.
@@ -255,7 +255,7 @@ impl Catalogue {
         }
     }
 
-    fn open(&mut self) -> io::Result<&File> {
+    fn open(&mut self) -> io::Result<&Arc<File>> {
         if self.file.is_none() {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
@@ -271,7 +271,7 @@ impl Catalogue {
                     options.create_new(true).open(&self.path)?
                 }
             };
-            self.file = Some(opened);
+            self.file = Some(Arc::new(opened));
         }
         self.file
             .as_ref()

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use everseed_core::hash::{Sha1, Smol};
 
-use crate::storage::dormant::Line;
+use crate::storage::dormant::{DormantTorrent, Line};
 
 /// The lines of a file, up to the first damaged one.
 pub(super) struct LineReader {
@@ -16,7 +17,7 @@ pub(super) struct LineReader {
 }
 
 impl LineReader {
-    pub(super) fn new(file: File) -> LineReader {
+    pub(super) fn new(file: Arc<File>) -> LineReader {
         let file = FromStart { file, at: 0 };
         LineReader {
             reader: BufReader::with_capacity(16 * 1024, file),
@@ -37,9 +38,28 @@ impl LineReader {
     }
 }
 
+/// The line of a sleeping torrent, to be read on any thread. It stays in the file whatever becomes of the torrent.
+#[derive(Clone, Debug)]
+pub(crate) struct SleeperLine {
+    pub(super) file: Arc<File>,
+    pub(super) at: u32,
+}
+
+impl SleeperLine {
+    pub(crate) fn read(&self) -> Option<DormantTorrent> {
+        let mut head = [0; HEAD];
+        self.file.read_exact_at(&mut head, self.at.into()).ok()?;
+        let (len, check) = split(head);
+        let mut bytes = vec![0; len.min(LONGEST)];
+        let begin = u64::from(self.at) + HEAD as u64;
+        self.file.read_exact_at(&mut bytes, begin).ok()?;
+        decode(&bytes, check)?.sleeper().ok()
+    }
+}
+
 /// A file that is read from its start with its own position, although others have it open too.
 struct FromStart {
-    file: File,
+    file: Arc<File>,
     at: u64,
 }
 

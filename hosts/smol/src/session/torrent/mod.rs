@@ -15,8 +15,8 @@ mod sleep;
 mod stage;
 pub(crate) mod stagnation;
 mod stuck;
+mod tracker_file;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 use everseed_core::bits;
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
-use everseed_core::metainfo::Metainfo;
 use everseed_core::resume::{Record, Verified};
 use everseed_disk::{Content, ReadError, check};
 use everseed_node::{Event, Have};
@@ -32,6 +31,7 @@ use everseed_node::{Event, Have};
 use self::faults::Faults;
 use self::goal::Woken;
 use self::stage::Stage;
+use self::tracker_file::TrackerFile;
 use super::download::{Download, DownloadStage};
 use super::notice::{Notice, Notices};
 use super::opener::Renewed;
@@ -52,7 +52,7 @@ pub(crate) struct ManagedTorrent {
     /// The number of trackers in each tier.
     tiers: Box<[u8]>,
     /// The new contents of its file, if that was overwritten since it was loaded.
-    renewed: Option<Renewed>,
+    renewed: Option<Arc<Renewed>>,
     /// When its pieces are verified.
     when: CheckMode,
     stage: Stage,
@@ -159,22 +159,11 @@ impl ManagedTorrent {
         self.content.metainfo().info_hash
     }
 
-    /// The URL of a tracker, read from the torrent file.
-    pub(crate) fn tracker_url(&self, at: (u8, u8), spare: &trackers::Spare) -> Option<String> {
-        let (file, metainfo) = self.named_in();
-        let url = trackers::url(file, metainfo, at, spare);
-        if url.is_none() {
-            let shown = self.content.torrent_file().display();
-            log::warn!("{shown}: the tracker's URL cannot be read");
-        }
-        url
-    }
-
     /// The file that names its trackers.
-    fn named_in(&self) -> (&Path, &Metainfo) {
-        match &self.renewed {
-            Some(renewed) => (&renewed.file, &renewed.metainfo),
-            None => (self.content.read_torrent_file(), self.content.metainfo()),
+    pub(crate) fn tracker_file(&self) -> TrackerFile {
+        TrackerFile {
+            content: Arc::clone(&self.content),
+            renewed: self.renewed.clone(),
         }
     }
 
@@ -183,14 +172,13 @@ impl ManagedTorrent {
         let before = match &self.renewed {
             Some(renewed) => Some(renewed.trackers),
             None => {
-                let (file, metainfo) = self.named_in();
-                let tiers = trackers::tiers(file, metainfo);
+                let tiers = self.tracker_file().tiers();
                 tiers.ok().map(|tiers| trackers::sum(&tiers))
             }
         };
         let same = before == Some(renewed.trackers);
         self.tiers.clone_from(&renewed.tiers);
-        self.renewed = Some(renewed);
+        self.renewed = Some(Arc::new(renewed));
         if same {
             return false;
         }

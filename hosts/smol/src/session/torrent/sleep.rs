@@ -10,7 +10,6 @@ use everseed_disk::Content;
 use super::ManagedTorrent;
 use super::goal::{Goal, Woken};
 use super::stage::Stage;
-use crate::client::trackers;
 use crate::net::engine::Engine;
 use crate::session::download::DownloadStage;
 use crate::session::notice::Notices;
@@ -104,8 +103,7 @@ impl ManagedTorrent {
         data: Option<&Path>,
         mark: Mark,
     ) -> Result<DormantTorrent, String> {
-        let (torrent, metainfo) = self.named_in();
-        let tiers = trackers::tiers(torrent, metainfo)?;
+        let tiers = self.tracker_file().tiers()?;
         let root = self.content.root();
         Ok(DormantTorrent::new(
             self.info_hash(),
