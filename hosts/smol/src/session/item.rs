@@ -8,6 +8,7 @@ use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 
 use super::index::{is_torrent, names_torrent};
+use super::load::{LoadRequest, LoadSettings, Purpose, Ticket};
 use super::notice::{Notice, Notices};
 use super::trouble::Trouble;
 use super::watch::Seen;
@@ -87,13 +88,13 @@ pub(super) enum ItemStage {
     /// It was found, and may have been seeded before.
     Found,
     /// The loader looks whether it was seeded before.
-    Probing(u64),
+    Probing(Ticket),
     /// It may still be being written; this is the time of the next look.
     Settling(Instant),
     /// It can be opened.
     Ready,
     /// The loader is opening it, under this ticket.
-    Loading(u64),
+    Loading(Ticket),
     /// It is the torrent of this number.
     Running(TorrentNumber),
     /// It cannot be opened for the reason that was logged; this is the time of the next try.
@@ -118,6 +119,24 @@ impl LibraryItem {
     /// Whether it is content that was found in a watched folder and not named.
     pub(super) fn is_found_content(&self) -> bool {
         self.folder.is_some() && !names_torrent(&self.item.path)
+    }
+
+    /// Why it is opened, when it can be.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self.once {
+            true => Purpose::Once { offline: false },
+            false => Purpose::Seed { bad: self.bad },
+        }
+    }
+
+    /// The request to open it for this purpose.
+    pub(super) fn load_request(&self, purpose: Purpose, settings: LoadSettings) -> LoadRequest {
+        LoadRequest {
+            item: self.item.clone(),
+            folder: self.folder.clone(),
+            purpose,
+            settings,
+        }
     }
 
     /// Tells whoever asked for it to be verified that it is not.
@@ -151,7 +170,7 @@ pub(super) enum Renewing {
     /// It has changed, and is opened at this time.
     Settles(Instant),
     /// The loader is reading it, under this ticket.
-    Loads(u64),
+    Loads(Ticket),
 }
 
 impl Default for Renewal {
@@ -166,7 +185,7 @@ impl Default for Renewal {
 
 /// A sleeping torrent that is being opened.
 pub(super) struct Waking {
-    pub(super) ticket: u64,
+    pub(super) ticket: Ticket,
     pub(super) id: TorrentId,
     pub(super) path: PathBuf,
     pub(super) data: Option<PathBuf>,

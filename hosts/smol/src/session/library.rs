@@ -17,7 +17,7 @@ use super::fetch::{UNFINISHED, worse};
 use super::index::is_torrent;
 use super::item::{ItemStage, LibraryItem, Waking};
 use super::listening::Listening;
-use super::load::LoadRequest;
+use super::load::{LoadRequest, LoadSettings, Purpose, Ticket};
 use super::loader::Loader;
 use super::network::Network;
 use super::notice::Notice;
@@ -84,7 +84,6 @@ pub(super) struct Library {
     pub(super) commands: Commands,
     /// Starts work that writes to the disk or waits for it.
     pub(super) spawner: Spawner,
-    pub(super) next_ticket: u64,
     pub(super) next_poll: Instant,
     /// The next removal of unneeded state.
     pub(super) next_prune: Instant,
@@ -137,7 +136,6 @@ impl Library {
             for_sleepers: VecDeque::new(),
             commands,
             spawner,
-            next_ticket: 0,
             next_poll: Instant::now(),
             next_prune: Instant::now() + PRUNE_AFTER,
             starting: None,
@@ -293,62 +291,42 @@ impl Library {
             if checking && loading + probing >= places || torrents.signals.asked() {
                 return;
             }
-            let known = match managed.stage {
-                ItemStage::Found if probing < LOADING_MAX => true,
-                ItemStage::Ready if loading < LOADING_MAX => false,
-                ItemStage::Waiting(again) if again <= now && loading < LOADING_MAX => false,
-                ItemStage::Behind(hash)
-                    if loading < LOADING_MAX && !torrents.hold(engine, hash) =>
-                {
-                    false
-                }
+            let purpose = match managed.stage {
+                ItemStage::Found if probing < LOADING_MAX => Purpose::Probe,
+                _ if loading >= LOADING_MAX => continue,
+                ItemStage::Ready => managed.purpose(),
+                ItemStage::Waiting(again) if again <= now => managed.purpose(),
+                ItemStage::Behind(hash) if !torrents.hold(engine, hash) => managed.purpose(),
                 _ => continue,
             };
             let fresh = managed.complete_at >= self.surveys.1;
             if managed.is_found_content() && (content_waits || fresh) {
                 continue;
             }
-            let ticket = self.next_ticket;
-            self.next_ticket += 1;
-            if known {
+            let own_tracker = &torrents.reach.own_tracker;
+            let settings = LoadSettings::new(&self.config.seed, own_tracker, &engine.way_out);
+            let ticket = self.loader.ask(managed.load_request(purpose, settings));
+            if let Purpose::Probe = purpose {
                 probing += 1;
                 managed.stage = ItemStage::Probing(ticket);
             } else {
                 loading += 1;
                 managed.stage = ItemStage::Loading(ticket);
             }
-            let request = LoadRequest {
-                known,
-                once: managed.once,
-                bad: managed.bad,
-                ..LoadRequest::new(ticket, managed, &self.config, torrents, engine)
-            };
-            self.loader.ask(request);
         }
     }
 
     /// Has the loader open a sleeping item whose mark was `mark`. Returns its ticket.
-    pub(super) fn open_again(&mut self, torrents: &Torrents, item: Item, mark: Mark) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+    pub(super) fn open_again(&mut self, torrents: &Torrents, item: Item, mark: Mark) -> Ticket {
+        let own_tracker = &torrents.reach.own_tracker;
+        // The torrent is here already, so nothing is fetched.
+        let way = Way::default();
         self.loader.ask(LoadRequest {
-            ticket,
             folder: item.path.parent().map(Path::to_owned),
-            links: self.config.seed.links,
             item,
-            known: false,
-            once: false,
-            offline: false,
-            asked: false,
-            mark: Some(mark),
-            make: self.config.seed.make.clone(),
-            running: None,
-            bad: None,
-            own_tracker: torrents.reach.own_tracker.clone(),
-            // The torrent is here already, so nothing is fetched.
-            way: Way::default(),
-        });
-        ticket
+            purpose: Purpose::Wake(mark),
+            settings: LoadSettings::new(&self.config.seed, own_tracker, &way),
+        })
     }
 
     /// The metadata of these magnet links is here: they are loaded at once.

@@ -13,88 +13,107 @@ use everseed_disk::{Content, Links, check, read_regular, read_torrent, resolve};
 use super::download::{self, Download};
 use super::fetch::{self, DISK_FULL};
 use super::index::{is_link, is_torrent};
-use super::item::LibraryItem;
 use super::notice::Notices;
 use super::opener::{OpenedTorrent, Renewed, TorrentOpener};
-use super::torrents::Torrents;
 use super::trouble::Trouble;
 use super::watch::settle_mark;
-use crate::net::engine::Engine;
 use crate::net::way::Way;
 use crate::options::get::Fetch;
-use crate::options::run::{Config, Item};
+use crate::options::run::Item;
+use crate::options::seed::SeedArgs;
 use crate::storage::dormant::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
 
+/// The number of a request to the loader, which comes back with the result.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Ticket(u64);
+
+impl Ticket {
+    /// The ticket after this one.
+    pub(super) fn next(self) -> Ticket {
+        Ticket(self.0 + 1)
+    }
+}
+
 /// A request to open an item.
 #[derive(Debug)]
 pub(super) struct LoadRequest {
-    /// The ticket that comes back with the outcome.
-    pub(super) ticket: u64,
     pub(super) item: Item,
-    /// The watched folder in which it was found.
+    /// The watched folder in which it was found; `None` if its owner named it.
     pub(super) folder: Option<PathBuf>,
+    pub(super) purpose: Purpose,
+    pub(super) settings: LoadSettings,
+}
+
+/// Why an item is opened.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// To be seeded at once if it was seeded before and has not changed; otherwise it is not opened.
+    Probe,
+    /// To be seeded. With the mark `bad` it could not be used, and is not read again.
+    Seed { bad: Option<Mark> },
+    /// For a command that ends with it: a failure is returned, and nothing is waited for. If `offline`, servers are not
+    /// asked, and what is not here is [`Trouble::Unknown`].
+    Once { offline: bool },
+    /// To be woken: somebody waits for it. It must have this mark, or it has changed.
+    Wake(Mark),
+    /// It is seeded as this torrent, and was overwritten: its new contents are read.
+    Renew(InfoHash),
+}
+
+/// The session's settings at the time of a request.
+#[derive(Debug)]
+pub(super) struct LoadSettings {
     /// Which links are followed.
-    pub(super) links: Links,
-    /// Whether it is opened only once: a failure is returned, and nothing is waited for.
-    pub(super) once: bool,
-    /// Whether servers are not asked. What is not here is then [`Trouble::Unknown`].
-    pub(super) offline: bool,
-    /// Whether to open it only if it was seeded before and has not changed.
-    pub(super) known: bool,
-    /// Whether the owner named it; otherwise it was found in a watched folder.
-    pub(super) asked: bool,
-    /// The mark that it must have, if it was asleep. Otherwise it has changed.
-    pub(super) mark: Option<Mark>,
-    /// The torrent that is seeded, if its file was overwritten.
-    pub(super) running: Option<InfoHash>,
-    /// The mark with which it could not be used. With the same mark it is not read again.
-    pub(super) bad: Option<Mark>,
+    links: Links,
     /// Options of torrents that are made.
     pub(super) make: Options,
     pub(super) own_tracker: String,
     /// The way of calls to servers.
-    pub(super) way: Way,
+    way: Way,
+}
+
+impl LoadSettings {
+    pub(super) fn new(args: &SeedArgs, own_tracker: &str, way: &Way) -> LoadSettings {
+        LoadSettings {
+            links: args.links,
+            make: args.make.clone(),
+            own_tracker: own_tracker.to_owned(),
+            way: way.clone(),
+        }
+    }
 }
 
 impl LoadRequest {
-    /// The request for an item in its present state.
-    pub(super) fn new(
-        ticket: u64,
-        managed: &LibraryItem,
-        config: &Config,
-        torrents: &Torrents,
-        engine: &Engine,
-    ) -> LoadRequest {
-        LoadRequest {
-            ticket,
-            item: managed.item.clone(),
-            folder: managed.folder.clone(),
-            links: config.seed.links,
-            once: false,
-            offline: false,
-            known: false,
-            asked: managed.folder.is_none(),
-            mark: None,
-            running: None,
-            bad: None,
-            make: config.seed.make.clone(),
-            own_tracker: torrents.reach.own_tracker.clone(),
-            way: engine.way_out.clone(),
-        }
+    /// Whether it sleeps and a peer waits for it.
+    pub(super) fn is_wake_up(&self) -> bool {
+        matches!(self.purpose, Purpose::Wake(_))
     }
 
-    /// Whether it is asleep and a peer waits for it.
-    pub(super) fn is_wake_up(&self) -> bool {
-        self.mark.is_some()
+    /// Whether only a torrent that is known is asked for.
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self.purpose, Purpose::Probe)
     }
+
+    fn is_once(&self) -> bool {
+        matches!(self.purpose, Purpose::Once { .. })
+    }
+}
+
+/// The result of a request.
+pub(super) enum LoadResult {
+    /// Only a known torrent was asked for, and it is not known.
+    NotKnown,
+    /// The file was overwritten with the same torrent.
+    Renewed(Renewed),
+    Opened(LoadOutcome),
 }
 
 pub(super) type LoadOutcome = Result<(OpenedTorrent, Option<Download>), Trouble>;
 
 /// What it takes to open an item.
-pub(super) struct Loading<'a> {
+pub(super) struct LoadContext<'a> {
     pub(super) state: &'a StateFolder,
     pub(super) notices: &'a Notices,
     /// Held while a download begins. The same torrent may be named twice, and its files are made once.
@@ -105,18 +124,18 @@ pub(super) struct Loading<'a> {
 
 /// Whether the content of a torrent file is unknown, although everything was done to find out.
 pub(super) fn is_in_doubt(
-    loading: &Loading<'_>,
-    order: &LoadRequest,
-    outcome: Option<&LoadOutcome>,
+    loading: &LoadContext<'_>,
+    request: &LoadRequest,
+    result: &LoadResult,
 ) -> bool {
-    let path = &order.item.path;
+    let path = &request.item.path;
     if !is_torrent(path) || !path.is_absolute() {
         return false;
     }
-    match outcome {
-        Some(Ok(_)) => false,
-        None => true,
-        Some(Err(_)) => match opener(loading, order, None).claim(path) {
+    match result {
+        LoadResult::Renewed(_) | LoadResult::Opened(Ok(_)) => false,
+        LoadResult::NotKnown => true,
+        LoadResult::Opened(Err(_)) => match opener(loading, request, None).claim(path) {
             Ok(known) => !known,
             Err(error) => {
                 log::error!("{error}");
@@ -127,51 +146,61 @@ pub(super) fn is_in_doubt(
 }
 
 pub(super) fn opener<'a>(
-    loading: &'a Loading<'a>,
-    order: &'a LoadRequest,
+    loading: &'a LoadContext<'a>,
+    request: &'a LoadRequest,
     original: Option<&'a Path>,
 ) -> TorrentOpener<'a> {
     TorrentOpener {
         state: loading.state,
-        asked: order.asked,
+        asked: request.folder.is_none(),
         original,
-        data: match &order.item.fetch {
+        data: match &request.item.fetch {
             Some(fetch) => Some(&fetch.out),
-            None => order.item.data.as_deref(),
+            None => request.item.data.as_deref(),
         },
-        incomplete: (order.item.fetch.as_ref()).and_then(|fetch| fetch.incomplete.as_deref()),
-        files: &order.item.files,
-        within: order.folder.as_deref(),
-        links: order.links,
-        make: &order.make,
-        own_tracker: &order.own_tracker,
+        incomplete: (request.item.fetch.as_ref()).and_then(|fetch| fetch.incomplete.as_deref()),
+        files: &request.item.files,
+        within: request.folder.as_deref(),
+        links: request.settings.links,
+        make: &request.settings.make,
+        own_tracker: &request.settings.own_tracker,
         notices: loading.notices,
         between: None,
     }
 }
 
-/// The present contents of a seeded torrent's file; `None` if it is another torrent.
-pub(super) fn renew(
-    loading: &Loading<'_>,
-    order: &LoadRequest,
-) -> Result<Option<Renewed>, Trouble> {
-    match order.running {
-        Some(running) => opener(loading, order, None).renewed(&order.item.path, running),
-        None => Ok(None),
+pub(super) fn load(
+    loading: &LoadContext<'_>,
+    request: &LoadRequest,
+    now: Option<Mark>,
+) -> LoadResult {
+    match request.purpose {
+        // The earlier message about it still holds.
+        Purpose::Seed { bad } if bad.is_some() && bad == now => {
+            return LoadResult::Opened(Err(Trouble::Bad(String::new())));
+        }
+        Purpose::Renew(running) => {
+            match opener(loading, request, None).renewed(&request.item.path, running) {
+                Ok(Some(renewed)) => return LoadResult::Renewed(renewed),
+                // It is another torrent.
+                Ok(None) => {}
+                Err(trouble) => return LoadResult::Opened(Err(trouble)),
+            }
+        }
+        _ => {}
     }
-}
-
-pub(super) fn open(loading: &Loading<'_>, order: &LoadRequest) -> Option<LoadOutcome> {
-    if !order.once
-        && let Err(reason) = is_there(&order.item, loading.state)
+    if !request.is_once()
+        && let Err(reason) = is_there(&request.item, loading.state)
     {
-        return Some(Err(Trouble::Away(reason)));
+        return LoadResult::Opened(Err(Trouble::Away(reason)));
     }
-    if !order.known {
-        return Some(open_any(loading, order));
+    if !request.is_probe() {
+        return LoadResult::Opened(open(loading, request));
     }
-    let source = opener(loading, order, None).known(&order.item.path)?;
-    Some(source.map(|source| (looked_at(source), None)))
+    match opener(loading, request, None).known(&request.item.path) {
+        None => LoadResult::NotKnown,
+        Some(opened) => LoadResult::Opened(opened.map(|opened| (looked_at(opened), None))),
+    }
 }
 
 /// A folder of very many files is looked at here, not on the session's thread.
@@ -180,14 +209,14 @@ fn looked_at(mut source: OpenedTorrent) -> OpenedTorrent {
     source
 }
 
-pub(super) fn open_any(loading: &Loading<'_>, order: &LoadRequest) -> LoadOutcome {
-    let Item { path, fetch, .. } = &order.item;
-    if let Some(before) = order.mark {
+pub(super) fn open(loading: &LoadContext<'_>, request: &LoadRequest) -> LoadOutcome {
+    let Item { path, fetch, .. } = &request.item;
+    if let Purpose::Wake(before) = request.purpose {
         let now = settle_mark(path, || false);
         // A torrent file that changes just now is loaded when it has settled.
         if now != Some(before)
             && is_torrent(path)
-            && let Some(source) = opener(loading, order, None).as_before(path)
+            && let Some(source) = opener(loading, request, None).as_before(path)
         {
             return Ok((looked_at(source?), None));
         }
@@ -198,22 +227,23 @@ pub(super) fn open_any(loading: &Loading<'_>, order: &LoadRequest) -> LoadOutcom
             None => return Err(changed.into()),
         }
     }
-    if let (Some(_), Some(folder)) = (fetch, &order.folder) {
-        resolve(folder, path, order.links).map_err(|error| error.to_string())?;
+    if let (Some(_), Some(folder)) = (fetch, &request.folder) {
+        resolve(folder, path, request.settings.links).map_err(|error| error.to_string())?;
     }
     let link = match is_link(path) && path.is_absolute() {
         true => Some(read_link(path)?),
         false => None,
     };
     let given = link.as_ref().map_or(path.as_path(), Path::new);
+    let is_offline = matches!(request.purpose, Purpose::Once { offline: true });
     let kept = match fetch.is_some() || link.is_some() {
-        true if order.offline && fetch::is_remote(given) => {
+        true if is_offline && fetch::is_remote(given) => {
             let unknown = || Trouble::Unknown(given.to_string_lossy().into_owned());
             Some(fetch::kept(loading.state, given).ok_or_else(unknown)?)
         }
         true => {
-            let kept = fetch::torrent(loading.state, given, &order.way);
-            let kept = kept.map_err(|refusal| refused(order, refusal))?;
+            let kept = fetch::torrent(loading.state, given, &request.settings.way);
+            let kept = kept.map_err(|refusal| refused(request, refusal))?;
             let unknown = || Trouble::Unknown(given.to_string_lossy().into_owned());
             Some(kept.ok_or_else(unknown)?)
         }
@@ -226,17 +256,17 @@ pub(super) fn open_any(loading: &Loading<'_>, order: &LoadRequest) -> LoadOutcom
     let original = original.as_deref();
     let next = Cell::new(Instant::now());
     let between = |left| (loading.between)(left, &next);
-    let mut opener = opener(loading, order, original);
+    let mut opener = opener(loading, request, original);
     if kept.is_some() {
         opener.within = None;
     }
     opener.between = Some(&between);
     let mut source = opener.open(kept.as_ref().unwrap_or(path))?;
-    if !order.once {
+    if !request.is_once() {
         source = looked_at(source);
     }
     let download = match fetch {
-        Some(fetch) if order.once => {
+        Some(fetch) if request.is_once() => {
             let one = loading.begins.lock();
             let begun = begin_download(loading.state, &source.content, fetch);
             drop(one);
@@ -265,7 +295,7 @@ fn read_link(path: &Path) -> Result<String, Trouble> {
     let shown = path.display();
     let bytes = read_regular(path, LINK_MAX).map_err(|error| format!("{shown}: {error}"))?;
     let text = String::from_utf8(bytes).unwrap_or_default();
-    // Some editors begin every file with a byte order mark.
+    // Some editors begin every file with a byte request mark.
     let link = text.trim_start_matches('\u{feff}').trim();
     match fetch::is_magnet(link) && !link.contains(char::is_whitespace) {
         true => Ok(link.to_owned()),
@@ -279,11 +309,11 @@ fn read_link(path: &Path) -> Result<String, Trouble> {
 const LINK_MAX: u64 = 64 * 1024;
 
 /// A local file that cannot be used stays so until it is changed; a server may answer differently another time.
-fn refused(order: &LoadRequest, (text, code): fetch::Refusal) -> Trouble {
-    if order.once {
+fn refused(request: &LoadRequest, (text, code): fetch::Refusal) -> Trouble {
+    if request.is_once() {
         return Trouble::Refused(text, code);
     }
-    match order.item.path.is_absolute() && fetch::is_of_the_file(code) {
+    match request.item.path.is_absolute() && fetch::is_of_the_file(code) {
         true => Trouble::Bad(text),
         false => Trouble::Failed(text),
     }

@@ -9,7 +9,7 @@ use super::download::Download;
 use super::index::is_link;
 use super::item::{AWAY, ItemStage, LibraryItem, Renewing, wait};
 use super::library::Library;
-use super::load::LoadOutcome;
+use super::load::{LoadOutcome, LoadResult, Ticket};
 use super::loader::Loaded;
 use super::notice::Notice;
 use super::opener::OpenedTorrent;
@@ -31,18 +31,19 @@ impl Library {
             in_doubt,
             bad,
             link,
-            renewed,
-            outcome,
+            result,
         } = loaded;
         self.stop_described(torrents, engine);
         let loads = |managed: &LibraryItem| managed.renewal.state == Renewing::Loads(ticket);
         if let Some(at) = self.items.iter().position(loads) {
-            return self.renewed(torrents, engine, at, renewed, outcome);
+            return self.renewed(torrents, engine, at, result);
         }
         if let Some(at) = self.waking.iter().position(|w| w.ticket == ticket) {
             let waking = self.waking.swap_remove(at);
-            let outcome = outcome.unwrap_or_else(|| Err(String::new().into()));
-            return self.opened_again(torrents, engine, waking, outcome);
+            if let LoadResult::Opened(outcome) = result {
+                self.opened_again(torrents, engine, waking, outcome);
+            }
+            return;
         }
         let mine = |managed: &&mut LibraryItem| {
             [ItemStage::Loading(ticket), ItemStage::Probing(ticket)].contains(&managed.stage)
@@ -62,7 +63,7 @@ impl Library {
             managed.stage = ItemStage::Found;
             return;
         }
-        let Some(outcome) = outcome else {
+        let LoadResult::Opened(outcome) = result else {
             return managed.is_new();
         };
         let started = self.start_loaded(torrents, engine, ticket, outcome);
@@ -79,7 +80,7 @@ impl Library {
         &mut self,
         torrents: &mut Torrents,
         engine: &mut Engine,
-        ticket: u64,
+        ticket: Ticket,
         outcome: LoadOutcome,
     ) -> Option<TorrentNumber> {
         let mine = |managed: &LibraryItem| {

@@ -16,10 +16,11 @@ use everseed_disk::make::{self};
 use super::fetch;
 use super::index::{is_link, is_torrent, names_torrent};
 use super::load::{
-    LoadOutcome, LoadRequest, Loading, is_in_doubt, is_there, open, open_any, opener, renew,
+    LoadContext, LoadOutcome, LoadRequest, LoadResult, Purpose, Ticket, is_in_doubt, is_there,
+    load, open, opener,
 };
 use super::notice::Notices;
-use super::opener::{Renewed, is_given};
+use super::opener::is_given;
 use super::trouble::Trouble;
 use super::watch::settle_mark;
 use crate::alarm::Alarm;
@@ -29,7 +30,7 @@ use crate::storage::state::StateFolder;
 
 /// The outcome of a request.
 pub(super) struct Loaded {
-    pub(super) ticket: u64,
+    pub(super) ticket: Ticket,
     /// The built-in tracker's URL at the time of the request.
     pub(super) own_tracker: String,
     /// The number of descriptions added in this run when it was begun.
@@ -40,10 +41,7 @@ pub(super) struct Loaded {
     pub(super) bad: Option<Mark>,
     /// The mark of the magnet link's file as it was read.
     pub(super) link: Option<Mark>,
-    /// The new contents, if the file was overwritten with the same torrent.
-    pub(super) renewed: Option<Renewed>,
-    /// `None` if only a known torrent was requested and it is not known, or if it is `renewed`.
-    pub(super) outcome: Option<LoadOutcome>,
+    pub(super) result: LoadResult,
 }
 
 /// The loader's threads, as the session and the threads themselves see them.
@@ -61,12 +59,13 @@ pub(super) struct Loader {
 struct Shared {
     lanes: [Lane; LANES],
     loaded: VecDeque<Loaded>,
+    last_ticket: Ticket,
 }
 
 /// A lane: its requests are carried out one after the other. One lane opens, one fetches from servers, one hashes.
 #[derive(Default)]
 struct Lane {
-    orders: VecDeque<Queued>,
+    requests: VecDeque<Queued>,
     /// The number of its threads.
     running: usize,
     /// The number of interrupted requests that wait for a shorter one.
@@ -74,7 +73,8 @@ struct Lane {
 }
 
 struct Queued {
-    order: LoadRequest,
+    ticket: Ticket,
+    request: LoadRequest,
     /// Bytes to hash for it, once they were counted.
     total: Option<u64>,
 }
@@ -104,10 +104,11 @@ impl Loader {
         }
     }
 
-    /// Queues a request.
-    pub(super) fn ask(&self, order: LoadRequest) {
-        let lane = match &order.item {
-            _ if order.known || order.running.is_some() || order.is_wake_up() => OPENED,
+    /// Queues a request. Returns its ticket.
+    pub(super) fn ask(&self, request: LoadRequest) -> Ticket {
+        let lane = match &request.item {
+            _ if matches!(request.purpose, Purpose::Probe | Purpose::Renew(_)) => OPENED,
+            _ if request.is_wake_up() => OPENED,
             Item {
                 fetch: Some(_),
                 path,
@@ -118,7 +119,13 @@ impl Loader {
             Item { path, .. } if is_link(path) => FETCHED,
             _ => HASHED,
         };
-        self.queue(lane, order);
+        let ticket = {
+            let mut shared = lock(&self.shared);
+            shared.last_ticket = shared.last_ticket.next();
+            shared.last_ticket
+        };
+        self.queue(lane, ticket, request);
+        ticket
     }
 
     /// The next outcome, if there is one.
@@ -126,17 +133,22 @@ impl Loader {
         lock(&self.shared).loaded.pop_front()
     }
 
-    fn queue(&self, at: usize, order: LoadRequest) {
+    fn queue(&self, at: usize, ticket: Ticket, request: LoadRequest) {
         let lane = &mut lock(&self.shared).lanes[at];
-        let first = at == OPENED && order.is_wake_up();
-        let queued = Queued { order, total: None };
+        let first = at == OPENED && request.is_wake_up();
+        let total = None;
+        let queued = Queued {
+            ticket,
+            request,
+            total,
+        };
         match first {
             true => {
-                let wake_ups = lane.orders.iter();
-                let behind = wake_ups.take_while(|q| q.order.is_wake_up()).count();
-                lane.orders.insert(behind, queued);
+                let wake_ups = lane.requests.iter();
+                let behind = wake_ups.take_while(|q| q.request.is_wake_up()).count();
+                lane.requests.insert(behind, queued);
             }
-            false => lane.orders.push_back(queued),
+            false => lane.requests.push_back(queued),
         }
         if lane.running >= THREADS[at] {
             return;
@@ -153,38 +165,44 @@ impl Loader {
 
     fn work(&self, at: usize) {
         loop {
-            let order = {
+            let Queued {
+                ticket, request, ..
+            } = {
                 let lane = &mut lock(&self.shared).lanes[at];
-                let Some(queued) = lane.orders.pop_front() else {
+                let Some(queued) = lane.requests.pop_front() else {
                     lane.running -= 1;
                     return;
                 };
-                queued.order
+                queued
             };
-            let Item { path, fetch, .. } = &order.item;
-            if at == OPENED && !order.known && fetch.is_none() && !is_given(path) {
+            let Item { path, fetch, .. } = &request.item;
+            if at == OPENED && !request.is_probe() && fetch.is_none() && !is_given(path) {
                 // A folder with the name of a torrent file, or a sleeping item that has to be made anew.
-                if !order.is_wake_up() || !self.is_still_known(&order) {
-                    self.queue(HASHED, order);
+                let known = match request.purpose {
+                    Purpose::Wake(mark) => self.is_still_known(&request, mark),
+                    _ => false,
+                };
+                if !known {
+                    self.queue(HASHED, ticket, request);
                     continue;
                 }
             }
-            self.carry_out(order);
+            self.carry_out(ticket, request);
         }
     }
 
-    fn carry_out(&self, order: LoadRequest) {
-        let loaded = self.load(order);
+    fn carry_out(&self, ticket: Ticket, request: LoadRequest) {
+        let loaded = self.load(ticket, request);
         lock(&self.shared).loaded.push_back(loaded);
         self.alarm.ring();
     }
 
     /// Whether a sleeping item can be opened without hashing, or need not be opened at all.
-    fn is_still_known(&self, order: &LoadRequest) -> bool {
-        let path = &order.item.path;
-        order.mark != settle_mark(path, || false)
-            || is_there(&order.item, &self.state).is_err()
-            || self.with(|loading| opener(loading, order, None).known(path).is_some())
+    fn is_still_known(&self, request: &LoadRequest, before: Mark) -> bool {
+        let path = &request.item.path;
+        Some(before) != settle_mark(path, || false)
+            || is_there(&request.item, &self.state).is_err()
+            || self.with(|loading| opener(loading, request, None).known(path).is_some())
     }
 
     /// Called in the middle of hashing, with `left` bytes still to hash: makes a shorter waiting item, if that is
@@ -195,17 +213,20 @@ impl Loader {
             return;
         }
         next.set(begin + LOOK);
-        let Some(order) = self.shorter(left) else {
+        let Some(Queued {
+            ticket, request, ..
+        }) = self.shorter(left)
+        else {
             return;
         };
-        self.carry_out(order);
+        self.carry_out(ticket, request);
         lock(&self.shared).lanes[HASHED].depth -= 1;
         let now = Instant::now();
         next.set(now + (now - begin) / 8);
     }
 
     /// The shortest item that waits to be hashed, if it is shorter than `left`.
-    fn shorter(&self, left: u64) -> Option<LoadRequest> {
+    fn shorter(&self, left: u64) -> Option<Queued> {
         loop {
             let unknown = {
                 let mut shared = lock(&self.shared);
@@ -213,21 +234,22 @@ impl Loader {
                 if lane.depth == DEEPEST {
                     return None;
                 }
-                let unknown = lane.orders.iter().find(|queued| queued.total.is_none());
+                let unknown = lane.requests.iter().find(|queued| queued.total.is_none());
                 match unknown {
                     Some(queued) => {
-                        let order = &queued.order;
-                        (order.ticket, order.item.path.clone(), order.make.clone())
+                        let request = &queued.request;
+                        let options = request.settings.make.clone();
+                        (queued.ticket, request.item.path.clone(), options)
                     }
                     None => {
-                        let totals = lane.orders.iter().enumerate();
+                        let totals = lane.requests.iter().enumerate();
                         let shortest = totals.min_by_key(|(_, queued)| queued.total)?;
                         let (at, Queued { total, .. }) = shortest;
                         if total.is_none_or(|total| total >= left) {
                             return None;
                         }
                         lane.depth += 1;
-                        return lane.orders.remove(at).map(|queued| queued.order);
+                        return lane.requests.remove(at);
                     }
                 }
             };
@@ -235,7 +257,7 @@ impl Loader {
             let (ticket, path, options) = unknown;
             let total = make::total(&path, &options).unwrap_or(u64::MAX);
             let lane = &mut lock(&self.shared).lanes[HASHED];
-            let known = lane.orders.iter_mut().find(|q| q.order.ticket == ticket);
+            let known = lane.requests.iter_mut().find(|q| q.ticket == ticket);
             if let Some(queued) = known {
                 queued.total = Some(total);
             }
@@ -243,8 +265,8 @@ impl Loader {
     }
 
     /// Calls `load` with what it takes to open an item.
-    fn with<T>(&self, load: impl FnOnce(&Loading<'_>) -> T) -> T {
-        load(&Loading {
+    fn with<T>(&self, with: impl FnOnce(&LoadContext<'_>) -> T) -> T {
+        with(&LoadContext {
             state: &self.state,
             notices: &self.notices,
             begins: &self.begins,
@@ -253,39 +275,26 @@ impl Loader {
     }
 
     /// Opens an item at once.
-    pub(super) fn open_now(&self, order: &LoadRequest) -> LoadOutcome {
-        self.with(|loading| open_any(loading, order))
+    pub(super) fn open_now(&self, request: &LoadRequest) -> LoadOutcome {
+        self.with(|loading| open(loading, request))
     }
 
-    fn load(&self, order: LoadRequest) -> Loaded {
-        let state = &*self.state;
-        let described = state.described().added();
-        let path = &order.item.path;
-        let bad = names_torrent(path)
+    fn load(&self, ticket: Ticket, request: LoadRequest) -> Loaded {
+        let described = self.state.described().added();
+        let path = &request.item.path;
+        let mark = names_torrent(path)
             .then(|| settle_mark(path, || false))
             .flatten();
-        let mut renewed = None;
-        let outcome = match order.bad.is_some() && order.bad == bad {
-            // The earlier message about it still holds.
-            true => Some(Err(Trouble::Bad(String::new()))),
-            false => self.with(|loading| match renew(loading, &order) {
-                Ok(None) => open(loading, &order),
-                Ok(same) => {
-                    renewed = same;
-                    None
-                }
-                Err(trouble) => Some(Err(trouble)),
-            }),
-        };
+        let result = self.with(|loading| load(loading, &request, mark));
+        let is_bad = matches!(result, LoadResult::Opened(Err(Trouble::Bad(_))));
         Loaded {
-            ticket: order.ticket,
+            ticket,
             described,
-            in_doubt: self.with(|loading| is_in_doubt(loading, &order, outcome.as_ref())),
-            link: bad.filter(|_| is_link(path)),
-            bad: bad.filter(|_| matches!(outcome, Some(Err(Trouble::Bad(_))))),
-            own_tracker: order.own_tracker,
-            renewed,
-            outcome,
+            in_doubt: self.with(|loading| is_in_doubt(loading, &request, &result)),
+            link: mark.filter(|_| is_link(path)),
+            bad: mark.filter(|_| is_bad),
+            own_tracker: request.settings.own_tracker,
+            result,
         }
     }
 }

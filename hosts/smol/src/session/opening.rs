@@ -19,7 +19,7 @@ use super::front::Front;
 use super::hangup::Hangup;
 use super::item::ItemStage;
 use super::listening::Listening;
-use super::load::LoadRequest;
+use super::load::{LoadRequest, LoadSettings, Purpose};
 use super::notice::Notice;
 use super::opener::{OpenedTorrent, is_given};
 use super::reach::Reach;
@@ -205,23 +205,15 @@ fn open_one(
     listening: &Listening,
     item: &Item,
 ) -> Result<Came, Failure> {
-    let args = &config.seed;
+    let own_tracker = Reach::new(&config.seed, listening.local()).own_tracker;
     let request = LoadRequest {
-        ticket: 0,
         item: item.clone(),
         folder: None,
-        links: args.links,
-        once: true,
         // A server that does not answer must not delay other downloads.
-        offline: config.items.len() > 1,
-        known: false,
-        asked: true,
-        mark: None,
-        running: None,
-        bad: None,
-        make: args.make.clone(),
-        own_tracker: Reach::new(args, listening.local()).own_tracker,
-        way: listening.way(),
+        purpose: Purpose::Once {
+            offline: config.items.len() > 1,
+        },
+        settings: LoadSettings::new(&config.seed, &own_tracker, &listening.way()),
     };
     match base.loader.open_now(&request) {
         Ok((source, download)) => Ok(Came::Opened(source, download.map(Box::new))),

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use super::index::is_torrent;
 use super::item::{ItemStage, LibraryItem, Renewing};
 use super::library::{Library, POLL, stop};
-use super::load::{LoadOutcome, LoadRequest};
-use super::opener::Renewed;
+use super::load::{LoadResult, LoadSettings, Purpose};
 use super::scan::{SETTLED, age};
 use super::scout;
 use super::torrents::Torrents;
@@ -50,14 +49,11 @@ impl Library {
             if let (Renewing::Settles(at), Some(torrent)) = (managed.renewal.state, torrent)
                 && at <= now
             {
-                let ticket = self.next_ticket;
-                self.next_ticket += 1;
+                let own_tracker = &torrents.reach.own_tracker;
+                let settings = LoadSettings::new(&self.config.seed, own_tracker, &engine.way_out);
+                let purpose = Purpose::Renew(torrent.info_hash());
+                let ticket = self.loader.ask(managed.load_request(purpose, settings));
                 managed.renewal.state = Renewing::Loads(ticket);
-                let request = LoadRequest {
-                    running: Some(torrent.info_hash()),
-                    ..LoadRequest::new(ticket, managed, &self.config, torrents, engine)
-                };
-                self.loader.ask(request);
             }
         }
     }
@@ -68,8 +64,7 @@ impl Library {
         torrents: &mut Torrents,
         engine: &mut Engine,
         at: usize,
-        renewed: Option<Renewed>,
-        outcome: Option<LoadOutcome>,
+        result: LoadResult,
     ) {
         let managed = &mut self.items[at];
         let Renewing::Loads(ticket) = managed.renewal.state else {
@@ -80,21 +75,21 @@ impl Library {
             return;
         };
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes()).to_string();
-        match (renewed, outcome) {
-            (Some(renewed), _) => {
+        match result {
+            LoadResult::Renewed(renewed) => {
                 if let Some(torrent) = torrents.awake.get_mut(number)
                     && torrent.take_trackers(engine, renewed)
                 {
                     log::warn!(target: EVENT, "{shown}: it names other trackers now, which are asked from now on");
                 }
             }
-            (None, Some(outcome @ Ok(_))) => {
+            LoadResult::Opened(outcome @ Ok(_)) => {
                 log::warn!(target: EVENT, "{shown}: it is another torrent now");
                 stop(torrents, engine, managed);
                 managed.stage = ItemStage::Loading(ticket);
                 self.start_loaded(torrents, engine, ticket, outcome);
             }
-            (None, Some(Err(trouble))) => {
+            LoadResult::Opened(Err(trouble)) => {
                 if !matches!(trouble, Trouble::Bad(_)) {
                     managed.renewal.state = Renewing::Settles(Instant::now() + AGAIN);
                 }
@@ -104,7 +99,7 @@ impl Library {
                     managed.last_message = reason;
                 }
             }
-            (None, None) => {}
+            LoadResult::NotKnown => {}
         }
     }
 }
