@@ -12,4 +12,4 @@ mod tests;
 
 pub(crate) use self::handle::Engine;
 pub(crate) use self::node::Good;
-pub(crate) use self::reactor::{Announce, TurnReport};
+pub(crate) use self::reactor::{Announce, FileReports, TurnReport};

@@ -110,7 +110,7 @@ pub(super) enum LoadResult {
     Opened(LoadOutcome),
 }
 
-pub(super) type LoadOutcome = Result<(OpenedTorrent, Option<Download>), Trouble>;
+pub(super) type LoadOutcome = Result<(OpenedTorrent, Option<Box<Download>>), Trouble>;
 
 /// What it takes to open an item.
 pub(super) struct LoadContext<'a> {
@@ -211,21 +211,10 @@ fn looked_at(mut source: OpenedTorrent) -> OpenedTorrent {
 
 pub(super) fn open(loading: &LoadContext<'_>, request: &LoadRequest) -> LoadOutcome {
     let Item { path, fetch, .. } = &request.item;
-    if let Purpose::Wake(before) = request.purpose {
-        let now = settle_mark(path, || false);
-        // A torrent file that changes just now is loaded when it has settled.
-        if now != Some(before)
-            && is_torrent(path)
-            && let Some(source) = opener(loading, request, None).as_before(path)
-        {
-            return Ok((looked_at(source?), None));
-        }
-        let changed = format!("{}: it has changed", path.display());
-        match now {
-            Some(mark) if mark == before => {}
-            Some(_) => return Err(Trouble::Changed(changed)),
-            None => return Err(changed.into()),
-        }
+    if let Purpose::Wake(before) = request.purpose
+        && let Some(opened) = as_before(loading, request, before)?
+    {
+        return Ok((looked_at(opened), None));
     }
     if let (Some(_), Some(folder)) = (fetch, &request.folder) {
         resolve(folder, path, request.settings.links).map_err(|error| error.to_string())?;
@@ -234,60 +223,88 @@ pub(super) fn open(loading: &LoadContext<'_>, request: &LoadRequest) -> LoadOutc
         true => Some(read_link(path)?),
         false => None,
     };
-    let given = link.as_ref().map_or(path.as_path(), Path::new);
-    let is_offline = matches!(request.purpose, Purpose::Once { offline: true });
     let kept = match fetch.is_some() || link.is_some() {
-        true if is_offline && fetch::is_remote(given) => {
-            let unknown = || Trouble::Unknown(given.to_string_lossy().into_owned());
-            Some(fetch::kept(loading.state, given).ok_or_else(unknown)?)
-        }
-        true => {
-            let kept = fetch::torrent(loading.state, given, &request.settings.way);
-            let kept = kept.map_err(|refusal| refused(request, refusal))?;
-            let unknown = || Trouble::Unknown(given.to_string_lossy().into_owned());
-            Some(kept.ok_or_else(unknown)?)
-        }
+        true => Some(kept_copy(loading, request, link.as_deref())?),
         false => None,
     };
     // The original, if this is our copy of a file.
     let original = kept.as_ref().and(Some(path.as_path()));
     let original = original.filter(|path| path.is_absolute() || path.is_file());
     let original = original.map(std::path::absolute).and_then(Result::ok);
-    let original = original.as_deref();
     let next = Cell::new(Instant::now());
     let between = |left| (loading.between)(left, &next);
-    let mut opener = opener(loading, request, original);
+    let mut opener = opener(loading, request, original.as_deref());
     if kept.is_some() {
         opener.within = None;
     }
     opener.between = Some(&between);
-    let mut source = opener.open(kept.as_ref().unwrap_or(path))?;
-    if !request.is_once() {
-        source = looked_at(source);
-    }
-    let download = match fetch {
-        Some(fetch) if request.is_once() => {
-            let one = loading.begins.lock();
-            let begun = begin_download(loading.state, &source.content, fetch);
-            drop(one);
-            Some(begun.map_err(|(text, code)| Trouble::Refused(text, code))?)
-        }
-        Some(fetch) => {
-            let mut fetch = (**fetch).clone();
-            if let Some(link) = &link {
-                let shown = path.display();
-                let heeded = fetch.take_link(link);
-                heeded.map_err(|error| Trouble::Bad(format!("{shown}: {error}")))?;
-            }
-            let mut plan =
-                download::plan(loading.state, &source.content, &fetch).map_err(|(text, _)| text)?;
-            // The folder may belong to an unmounted disk.
-            plan.make_out = false;
-            Some(plan)
-        }
-        None => None,
+    let opened = opener.open(kept.as_ref().unwrap_or(path))?;
+    let Some(fetch) = fetch else {
+        let opened = match request.is_once() {
+            true => opened,
+            false => looked_at(opened),
+        };
+        return Ok((opened, None));
     };
-    Ok((source, download))
+    if request.is_once() {
+        let one = loading.begins.lock();
+        let begun = begin_download(loading.state, &opened.content, fetch);
+        drop(one);
+        let begun = begun.map_err(|(text, code)| Trouble::Refused(text, code))?;
+        return Ok((opened, Some(Box::new(begun))));
+    }
+    let opened = looked_at(opened);
+    let mut fetch = (**fetch).clone();
+    if let Some(link) = &link {
+        let shown = path.display();
+        let heeded = fetch.take_link(link);
+        heeded.map_err(|error| Trouble::Bad(format!("{shown}: {error}")))?;
+    }
+    let plan = download::plan(loading.state, &opened.content, &fetch);
+    let mut plan = plan.map_err(|(text, _)| text)?;
+    // The folder may belong to an unmounted disk.
+    plan.make_out = false;
+    Ok((opened, Some(Box::new(plan))))
+}
+
+/// Whether a sleeping item is as it was: `None` if so. A torrent file that changes just now is opened from its copy, and
+/// loaded when it has settled.
+fn as_before(
+    loading: &LoadContext<'_>,
+    request: &LoadRequest,
+    before: Mark,
+) -> Result<Option<OpenedTorrent>, Trouble> {
+    let path = &request.item.path;
+    let now = settle_mark(path, || false);
+    if now == Some(before) {
+        return Ok(None);
+    }
+    if is_torrent(path)
+        && let Some(opened) = opener(loading, request, None).as_before(path)
+    {
+        return opened.map(Some);
+    }
+    let changed = format!("{}: it has changed", path.display());
+    Err(match now {
+        Some(_) => Trouble::Changed(changed),
+        None => changed.into(),
+    })
+}
+
+/// Our copy of a download's torrent file, which is made if need be; `link` is the magnet link in the item's file.
+fn kept_copy(
+    loading: &LoadContext<'_>,
+    request: &LoadRequest,
+    link: Option<&str>,
+) -> Result<PathBuf, Trouble> {
+    let given = link.map_or(request.item.path.as_path(), Path::new);
+    let is_offline = matches!(request.purpose, Purpose::Once { offline: true });
+    let kept = match is_offline && fetch::is_remote(given) {
+        true => fetch::kept(loading.state, given),
+        false => fetch::torrent(loading.state, given, &request.settings.way)
+            .map_err(|refusal| refused(request, refusal))?,
+    };
+    kept.ok_or_else(|| Trouble::Unknown(given.to_string_lossy().into_owned()))
 }
 
 /// The magnet link in a file that holds only that.
@@ -295,7 +312,7 @@ fn read_link(path: &Path) -> Result<String, Trouble> {
     let shown = path.display();
     let bytes = read_regular(path, LINK_MAX).map_err(|error| format!("{shown}: {error}"))?;
     let text = String::from_utf8(bytes).unwrap_or_default();
-    // Some editors begin every file with a byte request mark.
+    // Some editors begin every file with a byte order mark.
     let link = text.trim_start_matches('\u{feff}').trim();
     match fetch::is_magnet(link) && !link.contains(char::is_whitespace) {
         true => Ok(link.to_owned()),

@@ -105,7 +105,7 @@ impl Library {
             true => Ok(()),
         };
         let at = self.items.iter().position(mine)?;
-        let outgrows = |(source, download): &(OpenedTorrent, Option<Download>)| {
+        let outgrows = |(source, download): &(OpenedTorrent, Option<Box<Download>>)| {
             self.outgrows(torrents, source, download.is_some())
         };
         let room = match outcome.as_ref().map(outgrows) {
@@ -245,7 +245,7 @@ fn start(
     torrents: &mut Torrents,
     engine: &mut Engine,
     source: OpenedTorrent,
-    download: Option<Download>,
+    download: Option<Box<Download>>,
 ) -> Result<TorrentNumber, Trouble> {
     let (introduction, only_ours) = introduction(&source, &torrents.reach.links())?;
     torrents.notices.tell(Notice::Torrent(&introduction));

@@ -104,9 +104,7 @@ impl Session {
             _ if managed.stage == ItemStage::Paused => {}
             Came::Opened(source, download) => {
                 managed.info_hash = Some(source.content.metainfo().info_hash);
-                let number = self
-                    .torrents
-                    .add(engine, source, download.map(|download| *download));
+                let number = self.torrents.add(engine, source, download);
                 managed.stage = ItemStage::Running(number);
             }
             Came::Unknown => managed.stage = ItemStage::Ready,
@@ -216,7 +214,7 @@ fn open_one(
         settings: LoadSettings::new(&config.seed, &own_tracker, &listening.way()),
     };
     match base.loader.open_now(&request) {
-        Ok((source, download)) => Ok(Came::Opened(source, download.map(Box::new))),
+        Ok((source, download)) => Ok(Came::Opened(source, download)),
         Err(Trouble::Unknown(_)) => Ok(Came::Unknown),
         Err(trouble) if item.fetch.is_none() => Err(Failure::Failed(trouble.text())),
         Err(trouble) => {

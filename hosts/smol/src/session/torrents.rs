@@ -7,11 +7,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use everseed_disk::Content;
-use everseed_node::Job;
+use everseed_node::{Event, Job, PeerSource};
 
 use super::awake::AwakeTorrents;
 use super::download::Download;
@@ -25,14 +26,14 @@ use super::torrent::ManagedTorrent;
 use super::unknown::Unknowns;
 use crate::alarm::Alarm;
 use crate::client::trackers::{self, Spare, one_of};
-use crate::net::engine::Engine;
+use crate::net::engine::{Engine, FileReports};
 use crate::options::seed::CheckMode;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::dormant::DormantTorrent;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::paused::PausedItems;
 use crate::storage::state::StateFolder;
-use crate::storage::worker::TorrentNumber;
+use crate::storage::worker::{Outcome, TorrentNumber};
 use crate::web::tracker::PeerTable;
 
 /// All torrents, and the folder of their state.
@@ -91,7 +92,7 @@ impl Torrents {
         &mut self,
         engine: &mut Engine,
         source: OpenedTorrent,
-        download: Option<Download>,
+        download: Option<Box<Download>>,
     ) -> TorrentNumber {
         self.track(&source.content);
         let number = self.number();
@@ -156,6 +157,49 @@ impl Torrents {
         let info_hash = metainfo.info_hash;
         if tracker.add(info_hash).is_err() {
             log::warn!("the built-in tracker has no room for {info_hash} now");
+        }
+    }
+
+    /// Handles what the reactor and the worker found out about torrents' files.
+    pub(super) fn hear_of_files(&mut self, engine: &mut Engine, reports: FileReports) {
+        for (id, error) in reports.unreadable {
+            if let Some(torrent) = self.awake.added_as(id) {
+                torrent.unreadable(&error);
+            }
+        }
+        for (id, fault) in reports.unread {
+            if let Some(torrent) = self.awake.added_as(id) {
+                torrent.unread(engine, &fault);
+            }
+        }
+        for (id, fault) in reports.unwritable {
+            if let Some(torrent) = self.awake.added_as(id) {
+                torrent.unwritable(engine, &fault);
+            }
+        }
+        for (number, outcome) in reports.done {
+            self.checked |= matches!(outcome, Outcome::Checked(_));
+            if let Some(torrent) = self.awake.get_mut(number) {
+                torrent.done(engine, &self.state, outcome);
+            }
+        }
+    }
+
+    /// Handles what is due for each torrent that is awake.
+    pub(super) fn run_due(&mut self, engine: &mut Engine, now: Instant) {
+        for torrent in self.awake.iter_mut() {
+            torrent.look(engine, now);
+            torrent.try_again(engine, now);
+            torrent.note_use(engine, now);
+            let mut tracker = self.tracker.borrow_mut();
+            tracker.set_complete(torrent.info_hash(), !torrent.is_downloading());
+            if torrent.run_download(engine, now)
+                && let Some(id) = torrent.id()
+            {
+                for peer in torrent.named_peers(id) {
+                    engine.tell(Event::Peer(id, peer, PeerSource::User));
+                }
+            }
         }
     }
 

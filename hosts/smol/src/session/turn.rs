@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use everseed_node::{Event, PeerSource};
 
-use super::item::{ItemStage, LibraryItem};
+use super::item::ItemStage;
+use super::library::Library;
 use super::notice::Notice;
 use super::numbers::{Numbers, in_short};
 use super::torrent::ManagedTorrent;
-use super::torrents::numbers;
+use super::torrents::{Torrents, numbers};
 use super::{SAVE, Session, announcing};
 use crate::logging::flood;
 use crate::net::engine::{Engine, TurnReport};
-use crate::storage::worker::Outcome;
 use crate::web::tracker::serve;
 
 impl Session {
@@ -34,41 +34,15 @@ impl Session {
 
     /// Takes one turn, which waits at most `limit`. Returns the number of stop signals.
     pub(super) fn turn(&mut self, limit: Duration) -> io::Result<u32> {
-        let until = self.next_numbers.saturating_duration_since(Instant::now());
-        let patience = self.numbers.map_or(limit, |_| until.min(limit));
-        let soon = self.torrents.tracker.borrow().has_uncalled();
-        let patience = match soon
-            || self
-                .torrents
-                .awake
-                .iter()
-                .any(ManagedTorrent::is_downloading)
-        {
-            true => patience.min(PEERS),
-            false => patience,
-        };
-        let patience = match self.ending {
-            true => patience,
-            false => self.library.patience(patience),
-        };
-        let until = |at: Instant| at.saturating_duration_since(Instant::now());
-        let watchdog = self.manager.next().map(until);
-        let patience = watchdog.map_or(patience, |watchdog| watchdog.min(patience));
         let engine = Rc::clone(&self.engine);
         let mut engine = engine.borrow_mut();
-        let patience = match engine.worker.has_open_files() {
-            true => patience.min(CLOSE),
-            false => patience,
-        };
+        let patience = self.patience(&engine, limit);
         engine.turn(patience)?;
         let TurnReport {
             signals,
             rung,
             web,
-            unreadable,
-            unread,
-            unwritable,
-            done,
+            files,
             announces,
             udp_outcomes,
             wakes,
@@ -84,27 +58,7 @@ impl Session {
             self.torrents.checked = true;
         }
         self.torrents.wakes.extend(wakes);
-        for (id, error) in unreadable {
-            if let Some(torrent) = self.torrents.awake.added_as(id) {
-                torrent.unreadable(&error);
-            }
-        }
-        for (id, fault) in unread {
-            if let Some(torrent) = self.torrents.awake.added_as(id) {
-                torrent.unread(&mut engine, &fault);
-            }
-        }
-        for (id, fault) in unwritable {
-            if let Some(torrent) = self.torrents.awake.added_as(id) {
-                torrent.unwritable(&mut engine, &fault);
-            }
-        }
-        for (number, done) in done {
-            self.torrents.checked |= matches!(done, Outcome::Checked(_));
-            if let Some(torrent) = self.torrents.awake.get_mut(number) {
-                torrent.done(&mut engine, &self.torrents.state, done);
-            }
-        }
+        self.torrents.hear_of_files(&mut engine, files);
         let (torrents, listening) = (&mut self.torrents, &self.listening);
         self.port_map
             .run_due(&mut engine, torrents, listening, &self.tasks, caller);
@@ -137,6 +91,29 @@ impl Session {
 
 /// The parts of a turn.
 impl Session {
+    /// The time until something is due, at most `limit`.
+    fn patience(&self, engine: &Engine, limit: Duration) -> Duration {
+        let now = Instant::now();
+        let until = |at: Instant| at.saturating_duration_since(now);
+        let Session {
+            torrents, library, ..
+        } = self;
+        let awake = &torrents.awake;
+        let calls = torrents.tracker.borrow().has_uncalled()
+            || awake.iter().any(ManagedTorrent::is_downloading);
+        let own = [
+            self.numbers.map(|_| until(self.next_numbers)),
+            self.manager.next().map(until),
+            calls.then_some(PEERS),
+            engine.worker.has_open_files().then_some(CLOSE),
+        ];
+        let patience = own.into_iter().flatten().fold(limit, Duration::min);
+        match self.ending {
+            true => patience,
+            false => library.patience(patience),
+        }
+    }
+
     /// Carries out commands, and handles what is due.
     fn look_after(&mut self, engine: &mut Engine) {
         self.manager.alive(Instant::now());
@@ -172,6 +149,7 @@ impl Session {
             .is_all_done(&self.torrents, &self.engine.borrow())
     }
 
+    /// What is due whether the session goes on or ends.
     fn chores(&mut self, engine: &mut Engine) {
         flood::tell(false);
         let now = Instant::now();
@@ -181,20 +159,7 @@ impl Session {
             // Whether trackers have to be told is decided at once.
             self.library.next_poll = now;
         }
-        for torrent in self.torrents.awake.iter_mut() {
-            torrent.look(engine, now);
-            torrent.try_again(engine, now);
-            torrent.note_use(engine, now);
-            let mut tracker = self.torrents.tracker.borrow_mut();
-            tracker.set_complete(torrent.info_hash(), !torrent.is_downloading());
-            if torrent.run_download(engine, now)
-                && let Some(id) = torrent.id()
-            {
-                for peer in torrent.named_peers(id) {
-                    engine.tell(Event::Peer(id, peer, PeerSource::User));
-                }
-            }
-        }
+        self.torrents.run_due(engine, now);
         if now >= self.next_peers {
             self.next_peers = now + PEERS;
             self.call_peers(engine);
@@ -215,35 +180,48 @@ impl Session {
                 torrent.save(engine, &self.torrents.state);
             }
         }
+        self.tell_numbers(engine, now);
+    }
+
+    /// Tells the service manager and the front end the numbers, if that is due.
+    fn tell_numbers(&mut self, engine: &Engine, now: Instant) {
         if self.library.is_service {
             self.torrents.unknown.say(engine, true);
         }
-        let waking = self.library.waking.len() + self.torrents.wakes.len();
-        let paused = |item: &&LibraryItem| item.stage == ItemStage::Paused;
-        let paused = self.library.items.iter().filter(paused).count()
-            + self.torrents.catalogue.borrow().paused();
-        let (torrents, reachable) = (&self.torrents.awake, self.port_map.reachable());
-        self.torrents.reach.reachable = reachable;
+        self.torrents.reach.reachable = self.port_map.reachable();
         if self.manager.is_there() && now >= self.next_word {
             self.next_word = now + CHORES;
-            let numbers = Numbers {
-                reachable,
-                waking,
-                paused,
-                ..numbers(engine, torrents)
-            };
+            let numbers = self.count(engine);
             self.manager.status(in_short(&numbers));
         }
         if let Some(interval) = self.numbers.filter(|_| now >= self.next_numbers) {
             self.next_numbers = now + interval;
             let numbers = Numbers {
                 unknown: self.torrents.unknown.say(engine, false),
-                reachable,
-                waking,
-                paused,
-                ..numbers(engine, torrents)
+                ..self.count(engine)
             };
             self.torrents.notices.tell(Notice::Numbers(&numbers));
+        }
+    }
+
+    fn count(&self, engine: &Engine) -> Numbers {
+        let Session {
+            torrents, library, ..
+        } = self;
+        let Torrents {
+            awake,
+            catalogue,
+            wakes,
+            reach,
+            ..
+        } = torrents;
+        let Library { items, waking, .. } = library;
+        let paused = items.iter().filter(|item| item.stage == ItemStage::Paused);
+        Numbers {
+            reachable: reach.reachable,
+            waking: waking.len() + wakes.len(),
+            paused: paused.count() + catalogue.borrow().paused(),
+            ..numbers(engine, awake)
         }
     }
 

@@ -30,7 +30,7 @@ use everseed_disk::{Content, FileCache, ReadError};
 use everseed_node::discovery::dht::Mode;
 use everseed_node::{Action, Bodies, BodySource, ConnId, Event, Have, StorageError};
 
-pub(crate) use self::report::{Announce, TurnReport};
+pub(crate) use self::report::{Announce, FileReports, TurnReport};
 use self::shares::{Lending, Loan};
 use crate::alarm::Alarm;
 use crate::clock::Clock;
@@ -474,7 +474,7 @@ impl Reactor {
                     self.node.event(now, Event::Unread(torrent, piece));
                     self.report.unspooled.push((torrent, error));
                 }
-                Done::Torrent(number, outcome) => self.report.done.push((number, outcome)),
+                Done::Torrent(number, outcome) => self.report.files.done.push((number, outcome)),
             }
         }
     }
@@ -491,7 +491,7 @@ impl Reactor {
             let (first, end) = (pieces.start, pieces.end);
             let reason = StorageError::Pieces { first, end };
             self.node.written(now, block, bytes, Err(reason));
-            return self.report.unwritable(torrent, fault);
+            return self.report.files.unwritable(torrent, fault);
         }
         let reason = match fault.error.is_no_space() {
             true => StorageError::Full,
@@ -502,7 +502,7 @@ impl Reactor {
         self.node
             .written(now, block, bytes, Err(refused.unwrap_or(reason)));
         if refused.is_none() {
-            self.report.unwritable(torrent, fault);
+            self.report.files.unwritable(torrent, fault);
         }
     }
 
@@ -524,9 +524,9 @@ impl Reactor {
             (Extent::Piece, Some(piece)) => {
                 self.node.event(now, Event::Unread(torrent, piece));
                 self.busy = true;
-                self.report.unread(torrent, fault);
+                self.report.files.unread(torrent, fault);
             }
-            (Extent::Change, _) => self.report.unread(torrent, fault),
+            (Extent::Change, _) => self.report.files.unread(torrent, fault),
             _ => self.unreadable(now, torrent, fault.error),
         }
     }
@@ -535,7 +535,7 @@ impl Reactor {
         // One report is enough, though many peers may have met the same error.
         if self.is_readable(torrent) {
             self.node.event(now, Event::Unreadable(torrent));
-            self.report.unreadable.push((torrent, error));
+            self.report.files.unreadable.push((torrent, error));
         }
     }
 }

@@ -110,7 +110,7 @@ impl ManagedTorrent {
         number: TorrentNumber,
         content: Arc<Content>,
         tiers: Box<[u8]>,
-        download: Option<Download>,
+        download: Option<Box<Download>>,
         notices: Notices,
     ) -> ManagedTorrent {
         content.set_growing(download.is_some());
@@ -137,7 +137,7 @@ impl ManagedTorrent {
             asked_to_verify: false,
             leaves_idle: false,
             asleep_until: Instant::now(),
-            download: download.map(Box::new),
+            download,
             woken: None,
             dormant_as: None,
             used: Instant::now(),

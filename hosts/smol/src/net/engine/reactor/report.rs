@@ -25,14 +25,7 @@ pub(crate) struct TurnReport {
     pub(crate) rung: bool,
     /// Connections of HTTP clients.
     pub(crate) web: Vec<(TcpStream, SocketAddr)>,
-    /// Torrents whose files could not be read, and the errors.
-    pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
-    /// Pieces that could not be read while others can.
-    pub(crate) unread: Vec<(TorrentId, Unread)>,
-    /// Torrents whose files could not be written, and the errors.
-    pub(crate) unwritable: Vec<(TorrentId, Unwritten)>,
-    /// Finished tasks that the session gave to the worker.
-    pub(crate) done: Vec<(TorrentNumber, Outcome)>,
+    pub(crate) files: FileReports,
     /// Sleeping torrents that peers ask for, and peers of them that are known.
     pub(crate) wakes: Vec<(TorrentId, Vec<SocketAddr>)>,
     /// Torrents whose metadata is complete, and those whose metadata could not be stored.
@@ -48,6 +41,19 @@ pub(crate) struct TurnReport {
     pub(crate) finds_nodes: bool,
 }
 
+/// What was found out about torrents' files.
+#[derive(Default)]
+pub(crate) struct FileReports {
+    /// Torrents whose files could not be read, and the errors.
+    pub(crate) unreadable: Vec<(TorrentId, ReadError)>,
+    /// Pieces that could not be read while others can.
+    pub(crate) unread: Vec<(TorrentId, Unread)>,
+    /// Torrents whose files could not be written, and the errors.
+    pub(crate) unwritable: Vec<(TorrentId, Unwritten)>,
+    /// Finished tasks that the session gave to the worker.
+    pub(crate) done: Vec<(TorrentNumber, Outcome)>,
+}
+
 /// An announce that the node asks for, and its content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Announce {
@@ -55,7 +61,7 @@ pub(crate) struct Announce {
     pub(crate) report: Report,
 }
 
-impl TurnReport {
+impl FileReports {
     /// Adds an unreadable piece, or a changed file, which makes the session check the whole torrent.
     pub(super) fn unread(&mut self, torrent: TorrentId, fault: Unread) {
         let is_known = match fault.extent {
@@ -87,16 +93,26 @@ impl TurnReport {
         }
     }
 
+    fn is_any(&self) -> bool {
+        let FileReports {
+            unreadable,
+            unread,
+            unwritable,
+            done,
+        } = self;
+        let faults = !unreadable.is_empty() || !unread.is_empty() || !unwritable.is_empty();
+        faults || !done.is_empty()
+    }
+}
+
+impl TurnReport {
     /// Whether there is any report.
     pub(crate) fn is_any(&self) -> bool {
         let TurnReport {
             signals,
             rung,
             web,
-            unreadable,
-            unread,
-            unwritable,
-            done,
+            files,
             wakes,
             fetched,
             unspooled,
@@ -105,12 +121,11 @@ impl TurnReport {
             caller,
             finds_nodes,
         } = self;
-        let faults = !unreadable.is_empty() || !unread.is_empty() || !unwritable.is_empty();
         let metadata = !fetched.is_empty() || !unspooled.is_empty();
         let trackers = !announces.is_empty() || !udp_outcomes.is_empty();
-        let work = !web.is_empty() || !done.is_empty() || !wakes.is_empty();
+        let work = files.is_any() || !web.is_empty() || !wakes.is_empty();
         let others = *signals > 0 || *rung || caller.is_some() || *finds_nodes;
-        faults || metadata || trackers || work || others
+        metadata || trackers || work || others
     }
 }
 
@@ -130,7 +145,7 @@ mod tests {
     #[test]
     fn some_of_each_torrent() {
         let torrent = |slot| TorrentId { slot, tenancy: 1 };
-        let mut report = TurnReport::default();
+        let mut report = FileReports::default();
         for slot in 0..4 {
             for number in 0..1000 {
                 let path = PathBuf::from(format!("{number}"));
