@@ -510,6 +510,47 @@ fn drop_from_cache(path: &Path) {
     fadvise(file, 0, None, Advice::DontNeed).expect("it is dropped");
 }
 
+/// The disk of what sleeps does not answer, and its trackers are announced to only if it is mounted. Commands and
+/// wake-ups of others do not wait for it.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn a_disk_that_hangs_keeps_no_command_waiting() {
+    let (net, dir, slow) = (Net::new(), Dir::new("asleep"), SlowDisk::new());
+    let (share, listen) = (dir.sub("share"), net.addr(Family::V4));
+    let config = format!(
+        "log = \"info\"\ntorrents = 1\nwatch = \"{}\"\ndata = \"{}\"\n",
+        share.display(),
+        slow.at().display()
+    );
+    let nobody = format!("http://{}/announce", net.addr(Family::V4));
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    // One is awake at a time.
+    let hashes = [1, 2, 3].map(|number| {
+        let name = format!("{number}.bin");
+        let content = Content::file(&name, 1 << 20, number);
+        content.copy_to(slow.behind());
+        let torrent = share.join(format!("{name}.torrent"));
+        let hash = make(content.path(), &torrent, &["-t", &nobody]);
+        age(&torrent);
+        service.wait_for(&format!("seeding: {name}"), 1);
+        hash
+    });
+    service.wait_for("2.bin: asleep", 1);
+    service.stop();
+    slow.hold_at("lookup", "1.bin");
+    let mut service = Service::start(&dir, listen, &config, &[]);
+    wait("a thread that waits for the disk", PATIENCE, || {
+        (slow.held() > 0).then_some(())
+    });
+    service.reload(listen, &format!("{config}up = \"9MiB\"\n"));
+    service.wait_for("the configuration was read", 1);
+    service.wait_for("seeding: 3.bin", 1);
+    read(&mut Peer::unchoked(listen, hashes[2], true), 0..64);
+    assert!(slow.held() > 0);
+    slow.release();
+    service.stop();
+}
+
 /// A disk holds the calls with which one torrent falls asleep and another is woken by a peer.
 #[test]
 #[ignore = "needs root and FUSE"]
