@@ -1,6 +1,6 @@
-//! CRC-32C, the checksum that BEP 40 and BEP 42 make of addresses.
+//! CRC-32C, the checksum of addresses in BEP 40 and BEP 42.
 
-/// The CRC-32C (Castagnoli) of some bytes, which are few: no table is kept for it.
+/// The CRC-32C (Castagnoli) of some bytes. It uses no table, because there are only few.
 pub(crate) fn crc32c(bytes: impl IntoIterator<Item = u8>) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {

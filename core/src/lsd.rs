@@ -1,7 +1,7 @@
 //! LSD, local service discovery (BEP 14): multicast packets that name the torrents of their sender.
 //!
-//! A packet looks like an HTTP request, and names the port on which its sender takes peers and any number of
-//! info-hashes. A cookie tells a sender its own packets, which come back to it.
+//! A packet looks like an HTTP request. It names the port on which its sender accepts peers, and any number of
+//! info-hashes. Senders receive their own packets too, and recognize them by a cookie.
 
 use core::fmt::Write as _;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -10,11 +10,11 @@ use crate::hash::InfoHash;
 use crate::text::Bytes;
 use crate::tracker::Family;
 
-/// The groups that packets are sent to.
+/// The multicast group of packets by IPv4.
 pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 192, 152, 143);
 /// See [`GROUP_V4`].
 pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0xefc0, 0x988f);
-/// The port of both.
+/// The UDP port of both groups.
 pub const PORT: u16 = 6771;
 
 /// The longest packet that is written, in bytes: short enough that no local network fragments it.
@@ -23,15 +23,15 @@ pub const PACKET_MAX: usize = 1400;
 /// A `BT-SEARCH` packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
-    /// The port on which its sender takes peers, not 0.
+    /// The port on which its sender accepts peers, not 0.
     pub port: u16,
-    /// By this the sender knows its own packets; empty if there is none.
+    /// By this the sender recognizes its own packets; empty if there is none.
     pub cookie: &'a [u8],
     packet: &'a [u8],
 }
 
 impl<'a> Search<'a> {
-    /// Reads a packet; `None` if it is another one, or names no port.
+    /// Reads a packet; `None` if it is of another kind, or names no port.
     pub fn read(packet: &'a [u8]) -> Option<Search<'a>> {
         let (first, _) = split_line(packet);
         let version = first.strip_prefix(FIRST)?;
@@ -53,7 +53,7 @@ impl<'a> Search<'a> {
         (search.port > 0).then_some(search)
     }
 
-    /// The torrents that it names, at most [`INFO_HASHES_MAX`]. What is no info-hash is passed over.
+    /// The torrents that it names, at most [`INFO_HASHES_MAX`]. Values that are no info-hash are skipped.
     pub fn info_hashes(self) -> impl Iterator<Item = InfoHash> + 'a {
         let named = |(name, _): &(&[u8], _)| name.eq_ignore_ascii_case(b"infohash");
         let named = self.headers().filter(named);
@@ -62,7 +62,7 @@ impl<'a> Search<'a> {
             .take(INFO_HASHES_MAX)
     }
 
-    /// Names and values.
+    /// The names and values of the headers.
     fn headers(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let (_, mut rest) = split_line(self.packet);
         core::iter::from_fn(move || {
@@ -81,16 +81,16 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Info-hashes that are read of a packet, at most.
+/// The most info-hashes that are read from a packet.
 pub const INFO_HASHES_MAX: usize = 64;
 
-/// Torrents that there is room for in a packet.
+/// The most torrents that are written into a packet.
 pub const PER_PACKET: usize = 25;
 
-/// Writes a packet for the group of a family. It names at most [`PER_PACKET`] torrents, the `port` on which we take
-/// peers, and the `cookie` by which we know our own packets.
+/// Writes a packet for the group of a family. It names at most [`PER_PACKET`] torrents, the `port` on which we accept
+/// peers, and the `cookie` by which we recognize our own packets.
 ///
-/// Answers with its length in bytes, at most [`PACKET_MAX`], or `None` when `out` has no room.
+/// Returns its length in bytes, at most [`PACKET_MAX`], or `None` if it does not fit in `out`.
 pub fn write(
     family: Family,
     port: u16,
@@ -112,7 +112,7 @@ pub fn write(
     Some(out.len())
 }
 
-/// A line without its end, and what follows.
+/// Splits text after its first line. Returns the line without its end, and the rest.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut parts = bytes.splitn(2, |&b| b == b'\n');
     let line = parts.next().unwrap_or_default();
@@ -197,7 +197,7 @@ mod tests {
             (with("Port: 7\r\nInfohash: c0c0"), none(7)),
             (with(&std::format!("Port: 7\r\nInfohash: {hex}0")), none(7)),
             (with("Port: 7\r\nno colon\r\n: :\r\n:"), none(7)),
-            // What follows an empty line is of no concern.
+            // Text after an empty line is ignored.
             (
                 with(&std::format!("Port: 7\r\n\r\nInfohash: {hex}")),
                 none(7),

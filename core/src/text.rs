@@ -1,9 +1,9 @@
-//! Text from strangers, made safe to print; and text written into a buffer of fixed size.
+//! Makes text from strangers safe to print, and writes text into a buffer of fixed size.
 
 use core::fmt::{self, Write as _};
 
-/// Makes a stranger's bytes safe to print, as many as there is room for. No character is left that moves a terminal's
-/// cursor, changes its colours or turns its direction of writing. What is not printable or not UTF-8 becomes `?`.
+/// Makes a stranger's bytes safe to print, as many as fit. No character is left that moves a terminal's
+/// cursor, changes its colours or turns its direction of writing. Bytes that are not printable UTF-8 become `?`.
 pub fn printable<const N: usize>(bytes: &[u8]) -> heapless::String<N> {
     let mut text = heapless::String::new();
     for chunk in bytes.utf8_chunks() {
@@ -19,13 +19,13 @@ pub fn printable<const N: usize>(bytes: &[u8]) -> heapless::String<N> {
 }
 
 fn is_printable(c: char) -> bool {
-    // Besides controls: zero-width and direction marks, line separators, the byte order mark.
+    // Besides control characters: zero-width and direction marks, line separators, the byte order mark.
     let hidden =
         matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
     !c.is_control() && !hidden && c != '\u{feff}'
 }
 
-/// A message that is being written. Invariant: `len <= out.len()`.
+/// A message while it is written. Invariant: `len <= out.len()`.
 pub(crate) struct Bytes<'a> {
     out: &'a mut [u8],
     len: usize,
@@ -36,12 +36,12 @@ impl<'a> Bytes<'a> {
         Bytes { out, len: 0 }
     }
 
-    /// Bytes written so far.
+    /// The number of bytes written so far.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Appends all of `bytes`, or nothing when there is no room.
+    /// Appends all of `bytes`, or nothing if they do not fit.
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.len.checked_add(bytes.len())?;
         self.out.get_mut(self.len..end)?.copy_from_slice(bytes);

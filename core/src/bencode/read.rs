@@ -13,8 +13,8 @@ use crate::hash::{Digest, Sha1, Smol};
 /// passed over by [`skip`](Self::skip), which holds nothing of it in memory.
 ///
 /// - A dictionary: [`dict`](Self::dict), then [`key`](Self::key) and the key's value, until `key`
-///   answers `None`.
-/// - A list: [`list`](Self::list), then values while [`more`](Self::more) says so.
+///   returns `None`.
+/// - A list: [`list`](Self::list), then values while [`more`](Self::more) is true.
 /// - A byte string: [`string`](Self::string) for a short one; or [`string_len`](Self::string_len)
 ///   and [`chunk`](Self::chunk)s until there are none.
 /// - At the end: [`finish`](Self::finish).
@@ -22,7 +22,7 @@ use crate::hash::{Digest, Sha1, Smol};
 /// Numbers need not be canonical, as programs in use write `i007e` or `i-0e`. Only the bytes as they stand are
 /// hashed, so no document has two meanings.
 ///
-/// Bytes that pass can be hashed: see [`start_hash`](Self::start_hash).
+/// Bytes can be hashed while they are read: see [`start_hash`](Self::start_hash).
 ///
 /// Invariants: `mark <= at <= end <= BUFFER`; at most [`DEPTH`] containers are `open`; `rest` bytes of the current
 /// byte string were not taken yet.
@@ -32,9 +32,9 @@ pub struct Reader<R, H = Smol> {
     buffer: [u8; BUFFER],
     at: usize,
     end: usize,
-    /// Where in the buffer the bytes begin that are still to be hashed.
+    /// The offset in the buffer of the first byte that is not hashed yet.
     mark: usize,
-    /// Bytes of the document before `buffer[0]`.
+    /// The offset of `buffer[0]` in the document.
     before: u64,
     hash: Option<H>,
     open: Vec<Open, DEPTH>,
@@ -54,13 +54,13 @@ enum Open {
 /// The type of a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Type {
-    /// A number.
+    /// An integer.
     Integer,
-    /// Bytes.
+    /// A byte string.
     String,
-    /// Values in order.
+    /// A list.
     List,
-    /// Values by key.
+    /// A dictionary.
     Dict,
 }
 
@@ -69,7 +69,7 @@ pub enum Type {
 pub struct Error<E> {
     /// The kind of the fault.
     pub kind: ErrorKind<E>,
-    /// Bytes from the start of the document.
+    /// The offset in the document.
     pub offset: u64,
 }
 
@@ -80,35 +80,35 @@ pub enum ErrorKind<E> {
     Io(E),
     /// The document ends too soon.
     Truncated,
-    /// No value begins or goes on with this byte.
+    /// This byte is not allowed here.
     UnexpectedByte(u8),
     /// A number without digits.
     EmptyNumber,
-    /// A number that does not fit in 64 bits, or a length that no document has.
+    /// A number that does not fit in 64 bits, or a length that is too large.
     NumberTooLarge,
-    /// Containers within containers, more than [`DEPTH`].
+    /// More than [`DEPTH`] containers in one another.
     TooDeep,
     /// A key that is no byte string.
     KeyNotString,
     /// A dictionary ends after a key.
     MissingValue,
-    /// Another type of value than the document's meaning asks for.
+    /// A value of another type than the caller wants.
     WrongType {
         /// The type that was asked for.
         expected: Type,
     },
     /// A byte string longer than there is room for.
     TooLong {
-        /// Bytes that there is room for.
+        /// The length of the room in bytes.
         room: u32,
     },
-    /// Something follows the document.
+    /// There are bytes after the document.
     TrailingBytes,
 }
 
-/// Containers within containers that are followed.
+/// The most containers in one another.
 ///
-/// libtorrent follows 100, and what it takes is in use.
+/// libtorrent allows 100, so there may be torrents with as many.
 pub const DEPTH: usize = 128;
 
 const BUFFER: usize = 512;
@@ -123,7 +123,7 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read, H: Sha1> Reader<R, H> {
-    /// The same, with another SHA-1 for [`start_hash`](Self::start_hash).
+    /// A reader at the start of a document, with another SHA-1 for [`start_hash`](Self::start_hash).
     pub fn hashing(input: R) -> Reader<R, H> {
         Reader {
             input,
@@ -138,7 +138,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         }
     }
 
-    /// A reader whose first byte is at `offset` of the document, for errors and offsets to be right.
+    /// A reader whose first byte is at `offset` in the document. Errors and offsets count from the document's start.
     pub fn resumed(input: R, offset: u64) -> Reader<R, H> {
         Reader {
             before: offset,
@@ -146,12 +146,12 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         }
     }
 
-    /// Bytes of the document that are behind.
+    /// The offset of the next byte in the document.
     pub fn offset(&self) -> u64 {
         self.before.saturating_add(self.at as u64)
     }
 
-    /// Passes over a byte order mark and white space, which scripts on the web leave before a document.
+    /// Skips a byte order mark and white space before a document. Some scripts on the web write them.
     pub fn pass_preamble(&mut self) -> Result<(), R> {
         while matches!(
             self.peek_byte()?,
@@ -174,7 +174,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         self.hash.take().map(H::finish)
     }
 
-    /// The type of a value.
+    /// The type of the next value.
     pub fn peek(&mut self) -> Result<Type, R> {
         self.settle()?;
         match self.peek_byte()? {
@@ -187,19 +187,19 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         }
     }
 
-    /// Reads a number. One that does not fit is an error, but is passed over: the caller may go on.
+    /// Reads a number. One that does not fit is an error, but it is skipped, so the caller may go on.
     pub fn integer(&mut self) -> Result<i64, R> {
         self.number()?.1
     }
 
-    /// Reads a number that is good in any size: one that does not fit becomes the nearest that does.
+    /// Reads a number. One that does not fit becomes the nearest that does.
     pub fn integer_clamped(&mut self) -> Result<i64, R> {
         let (negative, value) = self.number()?;
         Ok(value.unwrap_or(if negative { i64::MIN } else { i64::MAX }))
     }
 
-    /// Begins a byte string; answers with its length in bytes. Its bytes are taken by
-    /// [`chunk`](Self::chunk), or passed over by whatever is read next.
+    /// Begins a byte string. Returns its length in bytes. The bytes are then read by
+    /// [`chunk`](Self::chunk), or skipped when the next value is read.
     pub fn string_len(&mut self) -> Result<u64, R> {
         self.expect(Type::String)?;
         self.begin_string()?;
@@ -207,7 +207,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(self.rest)
     }
 
-    /// Takes bytes of the byte string that was begun, as many as are at hand, until it ends.
+    /// Returns the next bytes of the byte string, as many as are in the buffer, or `None` at its end.
     pub fn chunk(&mut self) -> Result<Option<&[u8]>, R> {
         if self.rest == 0 {
             return Ok(None);
@@ -237,7 +237,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(room)
     }
 
-    /// Reads the start of a byte string, as much as there is room for; the rest of it is passed over.
+    /// Reads the start of a byte string, as much as fits in `room`. The rest is skipped.
     pub fn string_start<'b>(&mut self, room: &'b mut [u8]) -> Result<&'b [u8], R> {
         let len = self.string_len()?;
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(room.len());
@@ -247,7 +247,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
     }
 
     /// Reads the start of a byte string, and of one that is longer than `room` its last `last` bytes too, at
-    /// the end of `room`; what is between them is passed over.
+    /// the end of `room`. The bytes between them are skipped.
     pub fn string_ends<'b>(&mut self, room: &'b mut [u8], last: usize) -> Result<&'b [u8], R> {
         let len = self.string_len()?;
         let most = room.len();
@@ -273,13 +273,13 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(room)
     }
 
-    /// Enters a list.
+    /// Begins a list.
     pub fn list(&mut self) -> Result<(), R> {
         self.expect(Type::List)?;
         self.enter(Open::List)
     }
 
-    /// Whether the list that was entered has another value; leaves it if not.
+    /// Whether the list has another value. If not, the list is done.
     pub fn more(&mut self) -> Result<bool, R> {
         self.settle()?;
         if self.peek_byte()? != b'e' {
@@ -289,14 +289,14 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(false)
     }
 
-    /// Enters a dictionary.
+    /// Begins a dictionary.
     pub fn dict(&mut self) -> Result<(), R> {
         self.expect(Type::Dict)?;
         self.enter(Open::Key)
     }
 
-    /// The next key of the dictionary that was entered; leaves it if there is none. A value that was
-    /// not read is passed over. Of a key longer than `room` the start is read: choose `room` longer
+    /// The next key of the dictionary; `None` if there is no more, and the dictionary is done. A value that was
+    /// not read is skipped. Of a key longer than `room` only the start is read: choose `room` longer
     /// than every key that you know.
     pub fn key<'b>(&mut self, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, R> {
         self.settle()?;
@@ -323,7 +323,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(Some(room))
     }
 
-    /// Passes over a value, whatever it is.
+    /// Skips a value of any kind.
     pub fn skip(&mut self) -> Result<(), R> {
         let depth = self.open.len();
         self.skip_one()?;
@@ -355,7 +355,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         }
     }
 
-    /// Reads past a number; answers whether it has a minus, and with it, or why it does not fit.
+    /// Reads a number. Returns whether it has a minus sign, and its value, or the reason why it does not fit.
     fn number(&mut self) -> Result<(bool, Result<i64, R>), R> {
         self.expect(Type::Integer)?;
         self.take_byte()?;
@@ -396,7 +396,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         self.fail(ErrorKind::WrongType { expected })
     }
 
-    /// Digits up to and with `last`. A number above `most` is left where it became so.
+    /// Reads digits up to and with `last`. Stops inside a number when it becomes larger than `most`.
     fn digits(&mut self, last: u8, most: u64) -> Result<u64, R> {
         let mut value = 0u64;
         let mut count = 0u32;
@@ -425,7 +425,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(())
     }
 
-    /// Passes over the rest of a number that is too large.
+    /// Skips the rest of a number that is too large.
     fn pass_digits(&mut self) -> Result<(), R> {
         while self.peek_byte()?.is_ascii_digit() {
             self.take_byte()?;
@@ -444,7 +444,7 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         }
         self.take_byte()?;
         self.done_value();
-        // There is room, as was just seen.
+        // There is room: it was checked above.
         let _ = self.open.push(open);
         Ok(())
     }
@@ -455,14 +455,14 @@ impl<R: Read, H: Sha1> Reader<R, H> {
         Ok(())
     }
 
-    /// Notes that a value was begun: a key follows, if it was a dictionary's.
+    /// Notes that a value was read or begun. In a dictionary, a key comes next.
     fn done_value(&mut self) {
         if let Some(open @ Open::Value) = self.open.last_mut() {
             *open = Open::Key;
         }
     }
 
-    /// Passes over the rest of a byte string.
+    /// Skips the rest of a byte string.
     fn settle(&mut self) -> Result<(), R> {
         while self.chunk()?.is_some() {}
         Ok(())

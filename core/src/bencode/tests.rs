@@ -28,7 +28,7 @@ impl embedded_io::Write for Sink {
     }
 }
 
-/// Reads anything, and writes it down again in canonical form.
+/// Reads any document, and writes it again in canonical form.
 fn copy<R>(reader: &mut Reader<R>, out: &mut Writer<Sink>) -> Outcome<()>
 where
     R: embedded_io::Read<Error = core::convert::Infallible>,
@@ -142,7 +142,7 @@ fn every_mistake_has_its_name_and_place() {
         assert_eq!(round(text.as_bytes()), Err(error), "{text}");
         assert_eq!(skip(text.as_bytes()), Err(error), "{text}, passed over");
     }
-    // Only who wants such a number minds it.
+    // Such a number is an error only for a caller that reads it.
     for text in ["i9223372036854775808e", "i-9223372036854775809e"] {
         let large = round(text.as_bytes()).unwrap_err();
         assert_eq!(large.kind, NumberTooLarge, "{text}");
@@ -248,7 +248,7 @@ fn types_and_room() {
         (long.kind, long.offset),
         (ErrorKind::TooLong { room: 3 }, 1)
     );
-    // What did not fit is passed over.
+    // The bytes that do not fit are skipped.
     assert_eq!(reader.string(&mut room).unwrap(), b"egg");
     assert_eq!(reader.more(), Ok(false));
     let mut reader = Reader::new(&b"4:spam"[..]);

@@ -22,7 +22,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// A number.
+    /// Writes a number.
     pub fn integer(&mut self, value: i64) -> Result<(), W::Error> {
         self.out.write_all(b"i")?;
         if value < 0 {
@@ -32,24 +32,24 @@ impl<W: Write> Writer<W> {
         self.out.write_all(b"e")
     }
 
-    /// A byte string.
+    /// Writes a byte string.
     pub fn string(&mut self, bytes: &[u8]) -> Result<(), W::Error> {
         self.string_len(bytes.len() as u64)?;
         self.raw(bytes)
     }
 
-    /// The head of a byte string of `len` bytes, which the caller then writes by [`raw`](Self::raw).
+    /// Writes the head of a byte string of `len` bytes. The caller then writes the bytes by [`raw`](Self::raw).
     pub fn string_len(&mut self, len: u64) -> Result<(), W::Error> {
         self.digits(len)?;
         self.out.write_all(b":")
     }
 
-    /// Bytes as they are: of a string whose head was written, or a value that is bencoded already.
+    /// Writes bytes as they are: those of a string whose head was written, or a value that is bencode already.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), W::Error> {
         self.out.write_all(bytes)
     }
 
-    /// A key of the dictionary that is open; its value follows.
+    /// Writes a key of the open dictionary. The caller has to write its value next.
     pub fn key(&mut self, key: &[u8]) -> Result<(), W::Error> {
         #[cfg(debug_assertions)]
         self.order.key(key);
@@ -77,12 +77,12 @@ impl<W: Write> Writer<W> {
         self.out.write_all(b"e")
     }
 
-    /// What is written to.
+    /// The output.
     pub fn inner(&self) -> &W {
         &self.out
     }
 
-    /// What was written to.
+    /// Returns the output.
     pub fn into_inner(self) -> W {
         self.out
     }

@@ -7,17 +7,17 @@ use super::{Field, Metainfo, MetainfoError, RereadError, value_at};
 use crate::bencode::{self, ErrorKind, Reader, Type};
 use crate::hash::Sha1;
 
-/// A file of a torrent.
+/// A file in a torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FileEntry<'a> {
     /// The path within the torrent's folder, components joined by `/`; for a single file its name. It is safe, but
     /// not unique. Empty if the file has no path in this [`Spelling`].
     pub path: &'a str,
-    /// Whether the path is what the torrent says, to the byte.
+    /// Whether the path has the same bytes as in the torrent.
     pub exact: bool,
-    /// Bytes.
+    /// Its length in bytes.
     pub len: u64,
-    /// Where in the content it begins.
+    /// The offset of its first byte in the content.
     pub offset: u64,
     /// The kind of the file.
     pub kind: FileKind,
@@ -25,7 +25,7 @@ pub struct FileEntry<'a> {
     pub executable: bool,
     /// Whether it is meant to be hidden (BEP 47).
     pub hidden: bool,
-    /// Where its entry is, in bytes from the start of the torrent file; see
+    /// The offset of its entry in the torrent file; see
     /// [`files_from`](Metainfo::files_from).
     pub position: u64,
 }
@@ -35,9 +35,9 @@ pub struct FileEntry<'a> {
 pub enum FileKind {
     /// Content that is kept on disk.
     Data,
-    /// Zeros that bring the next file to the start of a piece; not kept on disk.
+    /// Padding: zeros, so that the next file begins with a new piece. Not kept on disk.
     Padding,
-    /// A symbolic link, which is never made nor followed. It has no content.
+    /// A symbolic link, without content. It is never made, and never followed.
     Symlink,
 }
 
@@ -46,9 +46,9 @@ pub enum FileKind {
 pub struct Files<R> {
     /// `None` for a single file.
     reader: Option<Reader<R>>,
-    /// The single file, until it was given out.
+    /// The single file, until it was returned.
     single: bool,
-    /// Whether the list has been entered, and not at the entry it was begun at.
+    /// Whether the list was entered at its start, and not at an entry in the middle.
     in_list: bool,
     left: u32,
     offset: u64,
@@ -57,7 +57,7 @@ pub struct Files<R> {
     entry: ParsedFile,
 }
 
-/// An entry as it is parsed.
+/// An entry while it is parsed.
 #[derive(Debug)]
 pub(super) struct ParsedFile {
     pub(super) path: SafePath,
@@ -162,14 +162,14 @@ impl<R: Read + Seek> Files<R> {
     }
 }
 
-/// Whether a file is padding by its name alone, as BitComet names it: its torrents are older than BEP 47.
+/// Whether the name alone marks a file as padding. BitComet did so before BEP 47.
 fn is_padding(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.starts_with("_____padding_file_")
 }
 
-/// Whether another entry follows. A cursor that began in the middle of the list never entered it, so
-/// the list's end is no value to it.
+/// Whether another entry follows. A cursor that began in the middle of the list did not enter it, so the reader takes
+/// the end of the list for an error.
 fn at_entry<R: Read>(reader: &mut Reader<R>, in_list: bool) -> Result<bool, RereadError<R::Error>> {
     if in_list {
         return Ok(reader.more()?);
@@ -217,7 +217,7 @@ impl ParsedFile {
             }
         }
         self.len = match len {
-            // The content of a link is at its other end.
+            // The content belongs to the file that the link leads to.
             _ if self.attributes.symlink => 0,
             Some(len) => len,
             None => return Err(MetainfoError::Missing(Field::Length)),
@@ -230,8 +230,8 @@ impl ParsedFile {
         Ok(())
     }
 
-    /// Parses a list of components, and takes the path if it says something, or there is none yet: another key
-    /// may have a better one. `prefer` is whether it counts for more than one that says something too.
+    /// Parses a list of components. Keeps the path if it has a name, or if there is no path yet, because another key
+    /// may have a better one. With `prefer` it also replaces a path that has a name.
     fn parse_path<R: Read, H: Sha1>(
         &mut self,
         reader: &mut Reader<R, H>,
@@ -256,7 +256,7 @@ impl ParsedFile {
     }
 }
 
-/// Reads a length, which is not negative.
+/// Reads a length. A negative one is an error.
 pub(super) fn length<R: Read, H: Sha1>(
     reader: &mut Reader<R, H>,
 ) -> Result<u64, MetainfoError<R::Error>> {

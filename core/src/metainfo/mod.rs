@@ -37,28 +37,28 @@ pub use names::{MAX_NAME, MAX_PATH, Name, Spelling};
 pub use nodes::DhtNodes;
 pub use urls::{MAX_URL, Trackers, WebSeeds};
 
-/// The parsed head of a torrent file: a few numbers, and where the rest is to be found in the file.
+/// The parsed head of a torrent file: a few numbers, and the offsets of the rest in the file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Metainfo {
-    /// The torrent's name among peers and trackers.
+    /// The hash by which peers and trackers know the torrent.
     pub info_hash: InfoHash,
-    /// How the content is cut.
+    /// The lengths of the content and its pieces.
     pub geometry: Geometry,
     /// Whether peers may come from its trackers only (BEP 27): `private` is any number but 0.
     pub private: bool,
     /// Whether it is one file without a folder.
     pub single: bool,
-    /// Files, with empty ones and padding.
+    /// The number of files, with empty ones and padding.
     pub file_count: u32,
-    /// When it was made, in seconds since 1970.
+    /// The time at which it was made, in seconds since 1970.
     pub creation_date: Option<i64>,
-    /// Where `info` is, in bytes from the start of the torrent file.
+    /// The range of `info` in the torrent file.
     info: Range<u64>,
-    /// Where the name is.
+    /// The offset of the name.
     name_at: u64,
-    /// Where the piece hashes begin.
+    /// The offset of the piece hashes.
     pieces_at: u64,
-    /// Where the list of files begins; unused for a single file.
+    /// The offset of the list of files; unused for a single file.
     files_at: u64,
     announce_at: Option<Position>,
     announce_list_at: Option<Position>,
@@ -68,7 +68,7 @@ pub struct Metainfo {
     created_by_at: Option<Position>,
 }
 
-/// Where a value of the torrent's outer dictionary is: behind the `d` that opens it.
+/// The offset of a value in the outer dictionary. Never 0, because there is the `d` of the dictionary.
 type Position = NonZeroU64;
 
 /// A key that a torrent must have.
@@ -88,25 +88,25 @@ pub enum Field {
     Path,
 }
 
-/// Why a file is no torrent that can be used.
+/// The reason why a file cannot be used as a torrent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MetainfoError<E> {
     /// The file is not bencoded as it should be, or could not be read.
     Bencode(bencode::Error<E>),
     /// This key is missing.
     Missing(Field),
-    /// A length is negative, or all of them together are too large.
+    /// A length is negative, or the sum of all lengths is too large.
     BadLength {
         /// Bytes from the start of the torrent file.
         offset: u64,
     },
-    /// The content cannot be cut like this.
+    /// The content cannot have pieces of this length.
     Geometry(GeometryError),
     /// The length of `pieces` is not 20 bytes for each piece.
     WrongPieces {
-        /// Bytes that there are.
+        /// The length of `pieces`.
         bytes: u64,
-        /// Pieces that there should be.
+        /// The number of pieces that there should be.
         pieces: u32,
     },
     /// More than 2^32 files.
@@ -115,12 +115,12 @@ pub enum MetainfoError<E> {
     Version2,
 }
 
-/// Why something could not be read from a torrent file that was parsed before.
+/// The reason why something could not be read from a torrent file that was parsed before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RereadError<E> {
     /// The file could not be read.
     Io(E),
-    /// The file is not what it was.
+    /// The file has changed since it was parsed.
     Changed,
 }
 
@@ -130,17 +130,17 @@ impl Metainfo {
         parse::read::<H, R>(reader)
     }
 
-    /// Where the raw bytes of `info` are, in bytes from the start of the torrent file.
+    /// The range of the raw bytes of `info` in the torrent file.
     pub fn info_range(&self) -> Range<u64> {
         self.info.clone()
     }
 
-    /// Where the piece hashes begin, in bytes from the start of the torrent file.
+    /// The offset of the piece hashes in the torrent file.
     pub fn pieces_at(&self) -> u64 {
         self.pieces_at
     }
 
-    /// The hash that a piece must have, from the torrent file.
+    /// Reads the hash of a piece from the torrent file.
     pub fn piece_hash<R: Read + Seek>(
         &self,
         mut torrent: R,
@@ -158,13 +158,13 @@ impl Metainfo {
         }
     }
 
-    /// Name of its file, or of the folder of its files. Safe to use in a path.
+    /// The name of its file, or of the folder of its files. Safe to use in a path.
     pub fn name<R: Read + Seek>(&self, torrent: R) -> Result<Name, RereadError<R::Error>> {
         let (name, _) = self.whole(torrent, Spelling::Fixed)?;
         name.ok_or(RereadError::Changed)
     }
 
-    /// The same in a [`Spelling`]; `None` if it has no name in that.
+    /// The name in a [`Spelling`]; `None` if it has no name in that.
     pub fn name_spelled<R: Read + Seek>(
         &self,
         torrent: R,
@@ -173,7 +173,7 @@ impl Metainfo {
         Ok(self.whole(torrent, spelling)?.0)
     }
 
-    /// The same, and whether it is what the torrent says to the byte.
+    /// The name in a spelling, and whether it has the same bytes as in the torrent.
     fn whole<R: Read + Seek>(
         &self,
         torrent: R,
@@ -191,7 +191,7 @@ impl Metainfo {
         Files::new(self, torrent, Spelling::Fixed)
     }
 
-    /// The same in a spelling.
+    /// The files, in the torrent's order, with paths in this spelling.
     pub fn files_spelled<R: Read + Seek>(
         &self,
         torrent: R,
@@ -212,7 +212,7 @@ impl Metainfo {
         Files::from(self, torrent, position, offset, spelling)
     }
 
-    /// The trackers by tiers (BEP 12); of a torrent without such a list, its one tracker.
+    /// The trackers by tiers (BEP 12), or the one tracker of a torrent without tiers.
     pub fn trackers<R: Read + Seek>(
         &self,
         torrent: R,
@@ -228,7 +228,7 @@ impl Metainfo {
         WebSeeds::new(self, torrent)
     }
 
-    /// Nodes of the distributed hash table (BEP 5).
+    /// Nodes of the distributed hash table that the torrent names (BEP 5).
     pub fn dht_nodes<R: Read + Seek>(
         &self,
         torrent: R,
@@ -255,7 +255,7 @@ impl Metainfo {
     }
 }
 
-/// A reader of the value at a place of a torrent file.
+/// A reader of the value at an offset of a torrent file.
 fn value_at<R: Read + Seek>(
     mut torrent: R,
     at: u64,

@@ -4,15 +4,15 @@
 //! longer than [`MAX_NAME`] bytes, or has a NUL or `/` in it. So nothing lies outside the folder that it is joined
 //! to, where `/` alone separates folders.
 //!
-//! No name costs the torrent: each is spelled by a fixed rule, libtorrent's where it has one, so that data which it
-//! laid is found. `.` is dropped, and what is empty or becomes `..` is `_`. `\`, NUL and the marks that turn the
-//! direction of text are left out; other control characters and what is no UTF-8 become `_`. So does `/`, which
-//! libtorrent leaves out and Transmission replaces, so that a name stays readable. A component is cut at 240 bytes, and
-//! keeps an extension of up to eight letters. A path that is still too long keeps the folders that fit in [`KEPT`]
-//! bytes. One folder of 16 hex digits stands for the others; the file's name follows.
+//! No torrent is refused for a name. A fixed rule spells each name: that of libtorrent, if it has one, so that data
+//! which it wrote is found. `.` is dropped. An empty name, or one that becomes `..`, is `_`. `\`, NUL and the marks
+//! that turn the direction of text are left out. Other control characters, and bytes that are not UTF-8, become `_`. So
+//! does `/`, which libtorrent leaves out and Transmission replaces, so that a name stays readable. A component is cut
+//! at 240 bytes, and keeps an extension of up to eight letters. A path that is still too long keeps the folders that
+//! fit in [`KEPT`] bytes. One folder of 16 hex digits stands for the others; the file's name follows.
 //!
-//! Other programs, and this one before, spell some names differently: see [`Spelling`]. Left to the host:
-//! two files that come to have one path.
+//! Other programs, and everseed 0.1.0, spell some names differently: see [`Spelling`]. The host has to find out whether
+//! two files get the same path.
 
 use core::fmt::Write;
 
@@ -29,19 +29,19 @@ pub const MAX_PATH: usize = 1024;
 /// A name that is safe, one component.
 pub type Name = String<MAX_NAME>;
 
-/// How names of a torrent are written as names of files.
+/// The rule by which names in a torrent become names of files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spelling {
-    /// As files are laid here: the rule of this module.
+    /// The rule of this module, by which everseed names the files that it makes.
     Fixed,
-    /// As libtorrent 1.2 and 2.0 spell it, which drop what comes to nothing, and `/`.
+    /// The rule of libtorrent 1.2 and 2.0, which drop `/`, and names of which nothing remains.
     Libtorrent2,
-    /// As everseed 0.1.0 spelled it: `/` and NUL became `_`, what was no UTF-8 U+FFFD, and all else stayed.
+    /// The rule of everseed 0.1.0: `/` and NUL became `_`, bytes that were not UTF-8 became U+FFFD, all else stayed.
     Everseed01,
 }
 
 impl Spelling {
-    /// All of them, in the order in which files are looked for.
+    /// All spellings, in the order in which files are searched for.
     pub const ALL: [Spelling; 3] = [Spelling::Fixed, Spelling::Everseed01, Spelling::Libtorrent2];
 }
 
@@ -50,13 +50,13 @@ impl Spelling {
 pub(super) struct SafePath {
     text: String<MAX_PATH>,
     spelling: Spelling,
-    /// How much of it is kept if it becomes too long.
+    /// The length that is kept of it if it becomes too long.
     kept: usize,
-    /// Once it did: a hash of what is left out, and the last component.
+    /// If it is too long: a hash of the part that is left out, and the last component.
     cut: Option<(u64, Name)>,
     exact: bool,
     refused: bool,
-    /// Whether anything but a stand-in is in it.
+    /// Whether it has a component that is not just a replacement.
     says: bool,
 }
 
@@ -81,7 +81,7 @@ impl SafePath {
         path
     }
 
-    /// What padding without a path is called, which is never on disk.
+    /// The path of padding without a path, which is never on disk.
     pub(super) fn of_padding(len: u64, spelling: Spelling) -> SafePath {
         let mut path = SafePath::new(spelling);
         let _ = write!(path.text, ".pad/{len}");
@@ -92,22 +92,22 @@ impl SafePath {
         self.spelling
     }
 
-    /// Empty if it cannot be.
+    /// The path; empty if there can be none.
     pub(super) fn as_str(&self) -> &str {
         if self.refused { "" } else { &self.text }
     }
 
-    /// Whether it is to the byte what the torrent says.
+    /// Whether it has the same bytes as in the torrent.
     pub(super) fn is_exact(&self) -> bool {
         self.exact
     }
 
-    /// Whether it is made of what the torrent says, and not of stand-ins alone.
+    /// Whether any component comes from the torrent, and is not just a replacement.
     pub(super) fn says(&self) -> bool {
         self.says
     }
 
-    /// Appends a component, of which [`ROOM`] bytes are looked at.
+    /// Appends a component. Only [`ROOM`] bytes of it are read.
     pub(super) fn push(&mut self, raw: &[u8]) {
         let spelled = self.spelling.spell(raw);
         self.says |= spelled.is_some() && !raw.is_empty();
@@ -127,7 +127,7 @@ impl SafePath {
         self.append(name);
     }
 
-    /// Appends what is a name already.
+    /// Appends a name that is spelled already.
     pub(super) fn append(&mut self, name: Name) {
         let len = self.text.len();
         if let Some((hash, last)) = &mut self.cut {
@@ -147,7 +147,7 @@ impl SafePath {
         }
     }
 
-    /// Ends it.
+    /// Finishes the path.
     pub(super) fn finish(&mut self) {
         if let Some((hash, last)) = self.cut.take() {
             self.exact = false;
@@ -164,10 +164,10 @@ impl SafePath {
     }
 }
 
-/// The name of the whole, as much of it as is looked at; `None` if it had none in that spelling.
+/// The name of the torrent's file or folder; `None` if it has none in that spelling.
 pub(super) fn whole(raw: &[u8], spelling: Spelling, info_hash: InfoHash) -> Option<Name> {
     let spelled = match (raw, spelling) {
-        // libtorrent 2.1 has the hash for it, and earlier ones what stands for any other empty name.
+        // libtorrent 2.1 uses the info-hash, and earlier ones the name that they use for every empty name.
         (b"", Spelling::Libtorrent2) => Some(stand_in()),
         (b"", _) => None,
         _ => spelling.spell(raw),
@@ -182,13 +182,13 @@ pub(super) fn whole(raw: &[u8], spelling: Spelling, info_hash: InfoHash) -> Opti
     }
 }
 
-/// Whether a name of the whole is more than a stand-in.
+/// Whether the name of the torrent's file or folder is more than a replacement.
 pub(super) fn is_usable(raw: &[u8]) -> bool {
     !raw.is_empty() && Spelling::Fixed.spell(raw).is_some()
 }
 
 impl Spelling {
-    /// One component; `None` if nothing remains of it, or it cannot be.
+    /// Spells one component; `None` if nothing remains of it, or it cannot be spelled.
     fn spell(self, raw: &[u8]) -> Option<Name> {
         match (self, raw) {
             (_, b"." | b"..") => None,
@@ -199,14 +199,14 @@ impl Spelling {
             _ => {
                 let name = self.spell_with(raw, false);
                 let name = name.or_else(|| self.spell_with(raw, true));
-                // What comes to nothing but up to two dots is no name.
+                // Nothing, one dot or two dots are no name.
                 name.filter(|name| !matches!(name.as_str(), "" | "." | ".."))
             }
         }
     }
 
-    /// Spells a component. libtorrent cuts it only behind a character that was good, so that one of bad bytes can
-    /// become too long, which is `None`; then it is cut behind any, with `strict`.
+    /// Spells a component. libtorrent cuts it only after a valid character, so one with many invalid bytes can
+    /// become too long: then this is `None`. With `strict` it is cut after any character.
     fn spell_with(self, raw: &[u8], strict: bool) -> Option<Name> {
         let mut name = Name::new();
         let mut rest = raw;
@@ -223,7 +223,7 @@ impl Spelling {
             };
             name.push(c.unwrap_or('_')).ok()?;
             if name.len() >= CUT && !found_extension && (strict || c.is_some()) {
-                // Behind the character that was just taken, and among the last nine bytes.
+                // After the character that was just taken, and in the last nine bytes.
                 let behind = here.get(1..).unwrap_or_default();
                 let last = behind.len().min(EXTENSION);
                 let tail = behind.get(behind.len().saturating_sub(last)..);
@@ -239,8 +239,8 @@ impl Spelling {
     }
 }
 
-/// The first character and the bytes that it takes, which may be more than there are. What is no UTF-8 takes as
-/// many bytes as its first one promises, as libtorrent has it.
+/// The first character and its length in bytes, which may be more than there are. An invalid one has as
+/// many bytes as its first byte says, as in libtorrent.
 fn decode(bytes: &[u8]) -> Option<(Option<char>, usize)> {
     let len = match *bytes.first()? {
         0..0x80 => 1,
@@ -266,7 +266,7 @@ fn spell_01(raw: &[u8]) -> Option<Name> {
     Some(name)
 }
 
-/// What stands for a name that says nothing.
+/// The replacement for an empty name.
 fn stand_in() -> Name {
     Name::try_from("_").unwrap_or_default()
 }
@@ -278,18 +278,18 @@ fn fnv(hash: u64, bytes: &[u8]) -> u64 {
 
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// Where a component is cut, in bytes.
+/// The length to which a component is cut, in bytes.
 const CUT: usize = 240;
 
 /// The longest extension that a cut component keeps, in bytes with its dot.
 const EXTENSION: usize = 9;
 
-/// How much of a path that is too long is kept of its folders, in bytes.
+/// The length of the folders that are kept of a path that is too long, in bytes.
 const KEPT: usize = 700;
 
 const _: () = assert!(KEPT + 1 + 16 + 1 + MAX_NAME <= MAX_PATH);
 
-/// Bytes of a component that are looked at: the first of them, and of a longer one the last [`LAST`] too.
+/// The number of bytes of a component that are read: its first bytes, and its last [`LAST`] if it is longer.
 pub(super) const ROOM: usize = 1024;
 
 /// See [`ROOM`].

@@ -1,6 +1,6 @@
 //! Nodes of the distributed hash table that a torrent names, one at a time (BEP 5, "Torrent file extensions").
 //!
-//! What is no host with a port, or longer than a name of a host can be, is passed over.
+//! Entries without a host and a port are skipped. So are those with a host longer than a host name can be.
 
 use embedded_io::{Read, Seek};
 

@@ -12,7 +12,7 @@ use crate::hash::{InfoHash, Sha1};
 
 type Result<T, R> = core::result::Result<T, MetainfoError<<R as embedded_io::ErrorType>::Error>>;
 
-/// What was found outside of `info`.
+/// The values outside of `info`.
 #[derive(Default)]
 struct Outer {
     announce_at: Option<Position>,
@@ -26,32 +26,32 @@ struct Outer {
     creation_date: Option<i64>,
 }
 
-/// What was found in `info`.
+/// The values in `info`.
 #[derive(Default)]
 struct Info {
     name: Option<FoundName>,
     piece_length: Option<u64>,
-    /// Where the hashes are, and how many bytes.
+    /// The offset of the hashes, and their length in bytes.
     pieces: Option<(u64, u64)>,
-    /// Where it is, and what it says.
+    /// The offset of `length`, and its value.
     length: Option<(u64, i64)>,
-    /// Where the list is, how many files, and how many bytes they are together.
+    /// The offset of the list, the number of files, and the sum of their lengths.
     files: Option<(u64, u32, u64)>,
     private: bool,
     version2: bool,
 }
 
-/// The name that counts for most of those that were seen.
+/// The best of the names so far.
 struct FoundName {
-    /// Where it is.
+    /// Its offset.
     at: u64,
-    /// Whether it says anything.
+    /// Whether a file can have this name, or one made of it.
     usable: bool,
     /// Whether it is `name.utf-8`.
     utf8: bool,
 }
 
-/// Longer than every key that is known here.
+/// The length of a buffer for keys: longer than every known key.
 const KEY: usize = 24;
 
 pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
@@ -72,7 +72,7 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
             outer.take(key, &mut reader)?;
         }
     }
-    // What follows the dictionary is nothing that is hashed or used: a line end, zeros of a disk's block,
+    // Bytes after the dictionary are neither hashed nor used: a line end, zeros of a disk's block,
     // a page's HTML.
     let (info, info_hash, range) = found.ok_or(MetainfoError::Missing(Field::Info))?;
     let shape = info.shape::<R>()?;
@@ -98,14 +98,14 @@ pub(super) fn read<H: Sha1, R: Read>(input: R) -> Result<Metainfo, R> {
 }
 
 impl Outer {
-    /// Takes a key that concerns us. What has the wrong type is as good as missing: the content can
+    /// Takes the value of a key, if the key is known. A value of a wrong type counts as missing: the content can
     /// be served without it.
     fn take<R: Read, H: Sha1>(&mut self, key: &[u8], reader: &mut Reader<R, H>) -> Result<(), R> {
         let kind = reader.peek()?;
         let at = Position::new(reader.offset());
         match (key, kind) {
             (b"announce", Type::String) if self.announce_at.is_none() => self.announce_at = at,
-            // Some programs write all trackers there.
+            // Some programs write the list of all trackers under this key.
             (b"announce", Type::List) if self.announced_list_at.is_none() => {
                 let usable = has_tracker(reader)?;
                 self.announced_list_at = at.filter(|_| usable);
@@ -133,7 +133,7 @@ impl Outer {
     }
 }
 
-/// Goes through an announce list, or a single URL in its place; answers whether there is a URL that can be used.
+/// Reads an announce list, or a single URL in its place. Returns whether there is a URL that can be used.
 fn has_tracker<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<bool, R> {
     let mut room = [0; super::MAX_URL];
     if reader.peek()? == Type::String {
@@ -178,7 +178,7 @@ impl Info {
                     info.files = Some(files(reader)?);
                 }
                 b"private" if reader.peek()? == Type::Integer => {
-                    // BEP 27 says 1; others take anything but 0 for it, and no peer is told too much.
+                    // BEP 27 says 1. Other programs accept any number but 0. So do we: private is the safe choice.
                     info.private |= reader.integer_clamped()? != 0;
                 }
                 b"meta version" if reader.peek()? == Type::Integer => {
@@ -187,7 +187,7 @@ impl Info {
                 _ => {}
             }
         }
-        // To the end of what is to be hashed: the `e` of the dictionary is behind.
+        // The `e` that ends the dictionary was read: the hashed part ends here.
         Ok(info)
     }
 
@@ -199,7 +199,7 @@ impl Info {
         let at = reader.offset();
         let mut room = [0; ROOM];
         let usable = is_usable(reader.string_ends(&mut room, LAST)?);
-        // One that says nothing does no harm beside one that does.
+        // An unusable name never replaces a usable one.
         let rank = |usable, utf8| (usable, usable && utf8);
         let before = self.name.as_ref();
         if before.is_none_or(|before| rank(usable, utf8) > rank(before.usable, before.utf8)) {
@@ -208,12 +208,12 @@ impl Info {
         Ok(())
     }
 
-    /// Whether it all fits together.
+    /// Checks that the values fit together.
     fn shape<R: Read>(&self) -> Result<Shape, R> {
         if self.version2 && self.pieces.is_none() {
             return Err(MetainfoError::Version2);
         }
-        // A list of files counts for more than a length beside it, as for libtorrent and Transmission.
+        // A list of files wins over a `length` beside it, as in libtorrent and Transmission.
         let (total, single, file_count, files_at) = match (self.length, self.files) {
             (_, Some((at, count, total))) if count > 0 => (total, false, count, at),
             (Some((offset, length)), _) => {
@@ -248,7 +248,7 @@ struct Shape {
     pieces_at: u64,
 }
 
-/// Goes through the list of files: where it is, how many, and how many bytes together.
+/// Reads the list of files. Returns its offset, the number of files, and the sum of their lengths.
 fn files<R: Read, H: Sha1>(reader: &mut Reader<R, H>) -> Result<(u64, u32, u64), R> {
     reader.peek()?;
     let at = reader.offset();

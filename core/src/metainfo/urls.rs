@@ -1,6 +1,6 @@
 //! Trackers and web seeds, one at a time.
 //!
-//! What stands around a URL is cut off, as torrents typed by hand have it: white space, NUL, a byte order mark. Of
+//! White space, NUL and a byte order mark around a URL are cut off: torrents that were typed by hand have them. Of
 //! several lines in one place the first is taken. A URL is skipped that is empty, longer than [`MAX_URL`] bytes or no
 //! UTF-8. So is one with a control character, which could end a line of an HTTP request.
 
@@ -33,7 +33,7 @@ enum Level {
     One,
     /// In the list of tiers.
     Tiers,
-    /// In a tier, and in as many lists within it.
+    /// In a tier, at this depth of lists in it.
     Tier(u8),
 }
 
@@ -82,7 +82,7 @@ impl<R: Read + Seek> Trackers<R> {
                         reader.list()?;
                         self.place = Level::Tier(0);
                     }
-                    // Some torrents list trackers without tiers: each is one of its own.
+                    // Some torrents list trackers without tiers. Then each tracker is a tier of its own.
                     Type::String => {
                         if let Some(place) = usable(reader, &mut self.url)? {
                             self.used = true;
@@ -174,7 +174,7 @@ impl<R: Read + Seek> WebSeeds<R> {
     }
 }
 
-/// Reads a value; answers with its place in `room` if it is a URL that can be used.
+/// Reads a value into `room`. Returns its range there if it is a URL that can be used.
 pub(super) fn usable<R: Read, H: Sha1>(
     reader: &mut Reader<R, H>,
     room: &mut [u8],
@@ -196,7 +196,7 @@ pub(super) fn usable<R: Read, H: Sha1>(
     Ok(text.and_then(url_within))
 }
 
-/// Where in `text` the URL is, if there is one.
+/// The range of the URL in `text`, if there is one.
 fn url_within(text: &str) -> Option<Range<usize>> {
     let around = |c: char| c.is_ascii_whitespace() || matches!(c, '\0' | '\u{feff}');
     let rest = text.trim_start_matches(around);

@@ -4,11 +4,11 @@
 //! |---|---|---|
 //! | [`pcp`] | packets of the Port Control Protocol | RFC 6887 |
 //! | [`natpmp`] | packets of NAT-PMP, which PCP replaced | RFC 6886 |
-//! | [`ssdp`] | how a router is found that speaks UPnP | UPnP Device Architecture, section 1 |
-//! | [`upnp`] | its description, and the calls to it | UPnP WANIPConnection 1 and 2, WANIPv6FirewallControl 1 |
+//! | [`ssdp`] | the search for a UPnP router | UPnP Device Architecture, section 1 |
+//! | [`upnp`] | the description of a UPnP router, and the calls to it | UPnP WANIPConnection 1 and 2, WANIPv6FirewallControl 1 |
 //!
-//! Anybody in the same network can forge an answer, so it is read as any stranger's bytes.
-//! When to ask, and what to believe, is the business of the node's `port_mapper`.
+//! Anybody in the same network can forge an answer, so its bytes are not trusted.
+//! The `port_mapper` of the node decides when to ask, and which answers to believe.
 
 pub mod natpmp;
 pub mod pcp;
@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// The port on which a router hears PCP and NAT-PMP.
+/// The port of a router for PCP and NAT-PMP.
 pub const ROUTER_PORT: u16 = 5351;
 
 /// The transport protocol of a port.
@@ -50,9 +50,10 @@ impl Transport {
     }
 }
 
-/// The age of a router's table of forwarded ports, as the router said last.
+/// The age of a router's table of forwarded ports, from the router's last answer.
 ///
-/// A router that was restarted has lost what it forwarded, and its time since then shows it (RFC 6887, section 8.5).
+/// A restarted router forwards nothing any more. The age in its answers shows that it was restarted (RFC 6887, section
+/// 8.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Epoch {
     router_s: u32,
@@ -65,7 +66,7 @@ impl Epoch {
         Epoch { router_s, at: now }
     }
 
-    /// Whether a router that said `self` and then `next` has lost its table between them.
+    /// Whether a router lost its table between the answers `self` and `next`.
     pub fn is_lost_by(self, next: Epoch) -> bool {
         let (before, after) = (u64::from(self.router_s), u64::from(next.router_s));
         if after.saturating_add(1) < before {
@@ -78,7 +79,7 @@ impl Epoch {
     }
 }
 
-/// The lease that is asked for a port, in seconds.
+/// How long the router is asked to forward a port, in seconds.
 pub const LEASE_S: u32 = 3600;
 
 /// [`LEASE_S`] as a [`Duration`].
@@ -93,12 +94,12 @@ mod tests {
         for (before, after, lost) in [
             ((100, 0), (2800, 2700), false),
             ((100, 0), (100, 0), false),
-            // Late or early by a second, and a clock that is a little off.
+            // A second late or early, and a clock that is a little wrong.
             ((100, 0), (99, 0), false),
             ((100, 0), (2700, 2700), false),
             ((100, 0), (10, 2700), true),
             ((100, 0), (97, 0), true),
-            // It counts, but less than there was time.
+            // The age grew, but by less than the time that passed.
             ((100, 0), (500, 2700), true),
             ((100, 0), (9000, 10), true),
             ((u32::MAX, 0), (0, 10), true),

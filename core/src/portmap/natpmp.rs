@@ -5,7 +5,7 @@ use core::net::Ipv4Addr;
 use super::Transport;
 use crate::text::Bytes;
 
-/// Room that is enough for every request.
+/// The length of the longest request.
 pub const REQUEST_MAX: usize = 12;
 
 /// A request to a router.
@@ -19,7 +19,7 @@ pub enum Request {
         transport: Transport,
         /// Our port.
         internal: u16,
-        /// The port outside that we would like; 0 to end it.
+        /// The public port that we want; 0 to stop.
         external: u16,
         /// Seconds for which the port is to be forwarded; 0 ends that.
         lifetime_s: u32,
@@ -27,7 +27,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Writes the packet; answers with its length in bytes, or `None` when `out` has no room for it.
+    /// Writes the packet. Returns its length in bytes, or `None` if it does not fit in `out`.
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut out = Bytes::new(out);
         match *self {
@@ -57,7 +57,7 @@ pub struct Response {
     pub answer: Answer,
 }
 
-/// The answer to one request.
+/// The result of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// The address of the router outside.
@@ -68,7 +68,7 @@ pub enum Answer {
         transport: Transport,
         /// Our port.
         internal: u16,
-        /// The port outside.
+        /// The public port.
         external: u16,
         /// Seconds for which the port is forwarded.
         lifetime_s: u32,
@@ -77,7 +77,7 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// Why a router does not do what it was asked (RFC 6886, section 3.5).
+/// The reason why a router refuses (RFC 6886, section 3.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The router does not know this version: it speaks only an older or a newer one.
@@ -148,7 +148,7 @@ const ADDRESS: u8 = 0;
 const MAP_UDP: u8 = 1;
 const MAP_TCP: u8 = 2;
 
-/// What an answer's opcode has more than the request's.
+/// The bit that an answer's opcode has in addition to the request's.
 const ANSWER: u8 = 128;
 
 #[cfg(test)]
@@ -190,14 +190,14 @@ mod tests {
                 Some(Answer::Address(Ipv4Addr::new(203, 0, 113, 5))),
             ),
             (map, Some(mapped(Transport::Tcp))),
-            // A longer one may come of a later revision.
+            // A later revision may have longer ones.
             (&[map, &[1; 8]].concat(), Some(mapped(Transport::Tcp))),
             (&[0, 128, 0, 1, 0, 0, 1, 0], refused(Refusal::Version)),
             (&[0, 129, 0, 2, 0, 0, 1, 0], refused(Refusal::NotAllowed)),
             (&[0, 130, 0, 3, 0, 0, 1, 0], refused(Refusal::NoNetwork)),
             (&[0, 130, 0, 4, 0, 0, 1, 0], refused(Refusal::Full)),
             (&[0, 130, 1, 4, 0, 0, 1, 0], refused(Refusal::Other(260))),
-            // Short, of another version, a request, of an unknown kind.
+            // One that is short, of another version, a request, or of an unknown kind.
             (&[], None),
             (&[0], None),
             (&[0, 128, 0], None),

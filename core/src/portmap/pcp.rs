@@ -5,18 +5,18 @@ use core::net::{IpAddr, Ipv6Addr};
 use super::Transport;
 use crate::text::Bytes;
 
-/// Bytes of a request, which has no options.
+/// The length of a request without options, in bytes.
 pub const REQUEST_LEN: usize = 60;
 
 /// A number of our choice, by which a router knows again who asked for a port. Nobody else may change that mapping.
 pub type Nonce = [u8; 12];
 
-/// Asks for a port to be forwarded, or with a lifetime of 0 for an end of that.
+/// A request to forward a port; with a lifetime of 0, to stop that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Request {
     /// Seconds for which the port is to be forwarded; 0 ends that.
     pub lifetime_s: u32,
-    /// The address that this is sent from. A router that sees another one says so: there is another NAT between.
+    /// The address from which this is sent. If the router sees another one, there is a NAT in between, and it says so.
     pub client: IpAddr,
     /// The nonce, the same in each request for this port.
     pub nonce: Nonce,
@@ -24,14 +24,14 @@ pub struct Request {
     pub transport: Transport,
     /// Our port.
     pub internal: u16,
-    /// The port outside that we would like; 0 for any.
+    /// The public port that we want; 0 for any.
     pub external: u16,
-    /// The address outside that we would like; an unspecified one for any, of which the family counts.
+    /// The public address that we want; an unspecified one for any of this family.
     pub outside: IpAddr,
 }
 
 impl Request {
-    /// Writes the packet; answers with its length in bytes, or `None` when `out` has no room for it.
+    /// Writes the packet. Returns its length in bytes, or `None` if it does not fit in `out`.
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
         let mut out = Bytes::new(out);
         out.put(&[VERSION, MAP, 0, 0])?;
@@ -55,27 +55,27 @@ pub struct Response {
     pub answer: Answer,
 }
 
-/// The answer to a request.
+/// The result of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// The router forwards the port; with a lifetime of 0 it does so no longer.
     Mapped {
         /// The nonce of the request.
         nonce: Nonce,
-        /// The number of the transport that the request had.
+        /// The protocol number of the transport in the request.
         transport: u8,
         /// Our port.
         internal: u16,
-        /// The port outside.
+        /// The public port.
         external: u16,
-        /// The address outside.
+        /// The public address.
         outside: IpAddr,
         /// Seconds for which the port is forwarded.
         lifetime_s: u32,
     },
     /// The router does not forward the port.
     Refused {
-        /// Why.
+        /// The reason.
         refusal: Refusal,
         /// Seconds for which the router does not want to be asked again.
         lifetime_s: u32,
@@ -84,7 +84,7 @@ pub enum Answer {
     },
 }
 
-/// Why a router does not do what it was asked (RFC 6887, section 7.4).
+/// The reason why a router refuses (RFC 6887, section 7.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The router does not know this version: it speaks NAT-PMP at most.
@@ -104,8 +104,8 @@ pub enum Refusal {
 }
 
 impl Response {
-    /// Reads a packet; `None` if it is no answer to a request of ours. A router that does not know this version may
-    /// answer with a packet of its own, of which only the version counts.
+    /// Reads a packet; `None` if it is no answer to such a request. A router that does not support this version may
+    /// answer with a packet of another version. Of such a packet only the version is read.
     pub fn decode(packet: &[u8]) -> Option<Response> {
         let (&[version, opcode, reserved, result], rest) = packet.split_first_chunk::<4>()?;
         if version != VERSION {
@@ -156,7 +156,7 @@ impl Response {
     }
 }
 
-/// What a router says that speaks NAT-PMP alone (RFC 6886, section 3.5, and RFC 6887, appendix A).
+/// The answer of a router that supports only NAT-PMP (RFC 6886, section 3.5, and RFC 6887, appendix A).
 fn natpmp(packet: &[u8]) -> Option<Response> {
     let refused = packet.get(1).is_some_and(|opcode| opcode & ANSWER != 0);
     let result = packet.get(3).copied()?;
@@ -170,7 +170,7 @@ fn natpmp(packet: &[u8]) -> Option<Response> {
     })
 }
 
-/// An IPv4 address stands in an IPv6 one (RFC 6887, section 5).
+/// Writes an address as IPv6. An IPv4 address becomes an IPv4-mapped one (RFC 6887, section 5).
 fn v6(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -181,7 +181,7 @@ fn v6(ip: IpAddr) -> Ipv6Addr {
 const VERSION: u8 = 2;
 const MAP: u8 = 1;
 
-/// The bit of an opcode that tells an answer from a request.
+/// The bit of an opcode that marks an answer.
 const ANSWER: u8 = 0x80;
 
 #[cfg(test)]
@@ -270,12 +270,12 @@ mod tests {
             bytes[at] = to;
             Response::decode(&bytes)
         };
-        // A request, another opcode, another version.
+        // A request, an answer with another opcode, one of another version.
         assert_eq!(changed(1, 1), None);
         assert_eq!(changed(1, 0x82), None);
         assert_eq!(changed(0, 1), None);
         assert_eq!(changed(0, 0), None);
-        // What routers say that speak NAT-PMP alone.
+        // Answers of routers that support only NAT-PMP.
         let version = |bytes: &[u8]| {
             let answer = Response::decode(bytes)?.answer;
             Some(matches!(answer, Answer::Refused { refusal, .. } if refusal == Refusal::Version))
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(version(&[0, 128, 0, 1]), Some(true));
         assert_eq!(version(&[0, 1, 0, 1]), None);
         assert_eq!(version(&[0, 130, 0, 0, 0, 0, 0, 9]), None);
-        // One that speaks a later version has a shorter answer.
+        // A router with a later version has a shorter answer.
         let mut later = whole[..24].to_vec();
         (later[1], later[3]) = (0xff, 1);
         assert_eq!(version(&later), Some(true));

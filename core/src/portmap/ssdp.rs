@@ -1,4 +1,4 @@
-//! SSDP, by which a UPnP router is found: a search is sent to a multicast group or to the router alone (UPnP Device
+//! SSDP, the protocol to find a UPnP router. A search is sent to a multicast group or to the router only (UPnP Device
 //! Architecture 1.1, section 1.3).
 
 use core::fmt::Write as _;
@@ -6,18 +6,18 @@ use core::net::SocketAddr;
 
 use crate::text::Bytes;
 
-/// Room that is enough for every question.
+/// The length of the longest search.
 pub const REQUEST_MAX: usize = 256;
 
-/// The port of the group, and of whoever is asked alone.
+/// The UDP port for searches, to the group or to one device.
 pub const PORT: u16 = 1900;
 
 /// The kind of device that is searched for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// A router of this version; one of a later version answers to the first as well.
+    /// A router of this version. Routers of version 2 answer searches for version 1 too.
     Gateway(u8),
-    /// Any device, as some routers answer to nothing else.
+    /// Any device, because some routers answer only to this.
     Root,
 }
 
@@ -25,7 +25,7 @@ pub enum Target {
 /// `None` when `out` has no room.
 pub fn search(target: Target, to: SocketAddr, out: &mut [u8]) -> Option<usize> {
     let mut out = Bytes::new(out);
-    // Their answers are spread over `MX` seconds; a second is the shortest.
+    // Devices spread their answers over `MX` seconds. One second is the shortest.
     write!(
         out,
         "M-SEARCH * HTTP/1.1\r\nHOST: {}\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: ",
@@ -44,7 +44,7 @@ pub fn search(target: Target, to: SocketAddr, out: &mut [u8]) -> Option<usize> {
     Some(out.len())
 }
 
-/// An address as it stands in a head: without the number of an interface, which means nothing to others.
+/// An address in a header: without the number of an interface, which other machines cannot use.
 pub(crate) struct Host(pub(crate) SocketAddr);
 
 impl core::fmt::Display for Host {
@@ -75,7 +75,7 @@ pub fn location(packet: &[u8]) -> Option<&str> {
         let colon = line.iter().position(|&b| b == b':')?;
         let (name, value) = line.split_at(colon);
         if name.trim_ascii().eq_ignore_ascii_case(b"location") {
-            // Of two that contradict each other none is believed.
+            // If there are two that differ, neither is used.
             if found.is_some() {
                 return None;
             }
@@ -140,14 +140,14 @@ mod tests {
             "HTTP/1.1 200 OK\r\nLOCATION: http://a/\r\nLOCATION: http://b/\r\n\r\n",
             "HTTP/1.1 404 Not Found\r\nLOCATION: http://a/\r\n\r\n",
             "HTTP/2 200 OK\r\nLOCATION: http://a/\r\n\r\n",
-            // What devices say by themselves, and what others ask.
+            // Announcements of devices, and searches of others.
             "NOTIFY * HTTP/1.1\r\nLOCATION: http://a/\r\n\r\n",
             "M-SEARCH * HTTP/1.1\r\nLOCATION: http://a/\r\n\r\n",
             "HTTP/1.1 200 OK\r\nno colon\r\nLOCATION: http://a/\r\n\r\n",
         ] {
             assert_eq!(location(text.as_bytes()), None, "{text}");
         }
-        // Bits that were turned over.
+        // Flipped bits.
         let mut rng = Rng::new(1900);
         for _ in 0..5_000 {
             let mut bytes = plain.clone().into_bytes();

@@ -1,19 +1,19 @@
 //! A small XML reader for the answers of routers: elements by their names, and the text in them.
 //!
-//! Only the five entities that XML defines itself are expanded, and no document type is read. Nothing is remembered
-//! of what encloses an element, so that no document costs more than a walk over its bytes.
+//! Only the five entities that XML itself defines are expanded, and no document type is read. The reader keeps no list
+//! of open elements. So every document costs only one pass over its bytes.
 
-/// A document, an element's begin or end at a time.
+/// A cursor over the tags of a document.
 pub(super) struct Xml<'a> {
     rest: &'a [u8],
 }
 
-/// Where an element begins or ends.
+/// The begin or the end of an element.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tag<'a> {
-    /// Its name without a prefix.
+    /// The begin: the name without its prefix.
     Begin(&'a [u8]),
-    /// Its name without a prefix, and the text between this and the tag before, with its entities.
+    /// The end: the name without its prefix, and the text since the last tag, with its entities.
     End(&'a [u8], &'a [u8]),
 }
 
@@ -22,7 +22,7 @@ impl<'a> Xml<'a> {
         Xml { rest: bytes }
     }
 
-    /// The next tag that closes a comment, a declaration or whatever else is none.
+    /// Skips everything up to and with `end`, such as the end of a comment.
     fn skip(&mut self, end: &[u8]) -> Option<()> {
         let at = self.rest.windows(end.len()).position(|w| w == end)?;
         self.rest = self.rest.get(at.checked_add(end.len())?..)?;
@@ -80,7 +80,7 @@ pub(super) fn text_of<'a>(bytes: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     None
 }
 
-/// Text with its entities replaced; `None` if there is no room for it, or if it is not plain ASCII that can be shown.
+/// Replaces the entities of a text. `None` if there is no room for it, or if it is not printable ASCII.
 pub(super) fn plain<const N: usize>(text: &[u8]) -> Option<heapless::String<N>> {
     let mut out = heapless::String::new();
     let mut rest = text;

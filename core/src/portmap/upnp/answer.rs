@@ -16,7 +16,7 @@ pub enum Answer {
     Pinhole(u16),
 }
 
-/// Why a service does not do what it was called for.
+/// The reason why a call failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CallError {
     /// The error code of UPnP or of the service.
@@ -25,7 +25,7 @@ pub enum CallError {
     Malformed,
 }
 
-/// Reads the answer to a call: its status in HTTP, and the body.
+/// Reads the answer to a call from its HTTP status and its body.
 ///
 /// # Errors
 /// See [`CallError`].
@@ -116,7 +116,7 @@ mod tests {
             (&pinhole, 200, id("7"), Ok(Answer::Pinhole(7))),
             (&add, 500, fault("718"), Err(Code(718))),
             (&add, 500, fault("725"), Err(Code(725))),
-            // Some say so with a status of success.
+            // Some routers send an error with a status of success.
             (&add, 200, fault("501"), Err(Code(501))),
             (&add, 500, fault("-1"), Err(Malformed)),
             (&add, 500, fault("+7"), Err(Malformed)),

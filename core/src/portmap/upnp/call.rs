@@ -1,4 +1,4 @@
-//! Calls of the services of a UPnP router, in SOAP over HTTP, and the request for its description.
+//! Writes calls to the services of a UPnP router (SOAP over HTTP), and the request for its description.
 
 use core::fmt::{self, Write as _};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,7 +8,7 @@ use crate::portmap::ssdp::Host;
 use crate::portmap::upnp::description::Service;
 use crate::text::Bytes;
 
-/// Room that is enough for every request.
+/// The length of the longest request.
 pub const REQUEST_MAX: usize = 1536;
 
 /// A call of a service.
@@ -20,7 +20,7 @@ pub enum Action {
     AddMapping {
         /// The transport protocol of the port.
         transport: Transport,
-        /// The port outside.
+        /// The public port.
         external: u16,
         /// Our address in the network of the router.
         client: Ipv4Addr,
@@ -33,7 +33,7 @@ pub enum Action {
     DeleteMapping {
         /// The transport protocol of the port.
         transport: Transport,
-        /// The port outside.
+        /// The public port.
         external: u16,
     },
     /// Asks the firewall to let callers in.
@@ -66,7 +66,7 @@ impl Action {
     }
 }
 
-/// Writes the request for a description; answers with its length in bytes, or `None` when `out` has no room for it.
+/// Writes the request for a description. Returns its length in bytes, or `None` if it does not fit in `out`.
 pub fn describe(host: SocketAddr, path: &str, out: &mut [u8]) -> Option<usize> {
     let mut out = Bytes::new(out);
     let slash = if path.starts_with('/') { "" } else { "/" };
@@ -79,7 +79,7 @@ pub fn describe(host: SocketAddr, path: &str, out: &mut [u8]) -> Option<usize> {
     Some(out.len())
 }
 
-/// Writes a call of a service; answers with its length in bytes, or `None` when `out` has no room for it.
+/// Writes a call to a service. Returns its length in bytes, or `None` if it does not fit in `out`.
 pub fn call(host: SocketAddr, service: &Service, action: &Action, out: &mut [u8]) -> Option<usize> {
     let mut out = Bytes::new(out);
     let envelope = Envelope { service, action };
@@ -118,7 +118,7 @@ impl fmt::Display for Envelope<'_> {
             service.name(),
             service.version
         )?;
-        // The order is that of the service's own description, on which old routers insist.
+        // Old routers insist on the order in the service's description.
         match *self.action {
             Action::ExternalAddress => {}
             Action::AddMapping {
@@ -162,7 +162,7 @@ impl fmt::Display for Envelope<'_> {
     }
 }
 
-/// Counts what is written.
+/// Counts the bytes that are written.
 struct Length(usize);
 
 impl fmt::Write for Length {
@@ -229,7 +229,7 @@ mod tests {
             );
             assert_eq!(call(host, &service, &action, &mut out[..len - 1]), None);
         }
-        // The longest path has room.
+        // There is room for the longest path.
         let service = Service {
             path: Path::try_from("/a".repeat(PATH_MAX / 2).as_str()).unwrap(),
             kind: ServiceKind::Firewall,

@@ -1,16 +1,16 @@
-//! The description of a UPnP router: which services it has, and where they are called.
+//! The description of a UPnP router: its services and their URLs.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::portmap::xml::{Tag, Xml, plain};
 
-/// Bytes of a path that are kept. A service with a longer one is left out.
+/// The longest path in bytes. A service with a longer one is left out.
 pub const PATH_MAX: usize = 200;
 
-/// Path and query of a URL.
+/// The path and the query of a URL.
 pub type Path = heapless::String<PATH_MAX>;
 
-/// Services that are kept of a description, the first ones.
+/// The number of services that are kept: the first ones.
 pub const SERVICES: usize = 4;
 
 /// The kind of a service.
@@ -24,7 +24,7 @@ pub enum ServiceKind {
     Firewall,
 }
 
-/// One of the services that are used here.
+/// A service of a router.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Service {
     /// The kind of the service.
@@ -47,8 +47,8 @@ impl Service {
     }
 }
 
-/// Splits a URL that a router names into IP address, port and path. It has to be HTTP, and to name its host by
-/// address. The number of an interface is left out, as it is the router's and not ours.
+/// Splits a URL from a router into IP address, port and path. It has to be HTTP, and its host has to be an IP
+/// address. The number of an interface is left out, because it is the router's and not ours.
 pub fn parse_url(url: &str) -> Option<(IpAddr, u16, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("http") {
@@ -118,7 +118,7 @@ pub fn services(body: &[u8], ip: IpAddr) -> heapless::Vec<Service, SERVICES> {
     services
 }
 
-/// The path of a service, and its port if that is named.
+/// The path of a service's URL, and its port if the URL has one.
 fn control(url: &str, ip: IpAddr) -> Option<(Path, Option<u16>)> {
     let (rest, port) = match url.contains("://") {
         true => {
@@ -127,7 +127,7 @@ fn control(url: &str, ip: IpAddr) -> Option<(Path, Option<u16>)> {
         }
         false => (url, None),
     };
-    // `//host/path` names another one.
+    // `//host/path` is a URL on another host.
     let rest = rest.strip_prefix('/').unwrap_or(rest);
     let graphic = rest.bytes().all(|b| b.is_ascii_graphic());
     if rest.starts_with('/') || !graphic {
@@ -139,7 +139,7 @@ fn control(url: &str, ip: IpAddr) -> Option<(Path, Option<u16>)> {
     Some((path, port))
 }
 
-/// Which service a type names, and of which version.
+/// The kind and the version of a service, from its type.
 fn service_type(text: &[u8]) -> Option<(ServiceKind, u8)> {
     let text = str::from_utf8(text).ok()?;
     let name = text.strip_prefix("urn:schemas-upnp-org:service:")?;
@@ -237,7 +237,7 @@ pub(super) mod tests {
                 "/ctl/IPConn",
                 Some(81),
             ),
-            // Somebody else's base is none.
+            // A base at another address is ignored.
             (
                 format!("<URLBase>http://192.168.1.9:81/</URLBase>{ip}"),
                 "/ctl/IPConn",

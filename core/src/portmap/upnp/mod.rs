@@ -1,7 +1,7 @@
-//! HTTP requests to a UPnP router, and the bodies of their answers: its description, and actions of three services
+//! HTTP requests to a UPnP router and the bodies of its answers: its description, and the actions of three services
 //! (WANIPConnection 1 and 2, WANPPPConnection 1, WANIPv6FirewallControl 1).
 //!
-//! Names are not resolved: a router that is to be believed names itself by its address.
+//! Names are not resolved: URLs of a router have to have its IP address.
 
 mod answer;
 mod call;

@@ -1,7 +1,7 @@
 //! The HTTP tracker protocol: the query of an announce, and the answer to it (BEP 3, 7, 23, 31).
 //!
-//! [`write_url`] adds a report to a tracker's URL, [`Response::read`] reads what comes back. What HTTP
-//! itself needs is the host's.
+//! [`write_url`] adds an announce to a tracker's URL, [`Response::read`] reads the body of the answer. The host does
+//! the HTTP itself.
 
 mod query;
 mod response;
