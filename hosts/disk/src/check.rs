@@ -8,7 +8,6 @@ use everseed_core::bits;
 use everseed_core::geometry::PieceIndex;
 use everseed_core::hash::{Digest, Sha1};
 use everseed_core::metainfo::FileKind;
-use rustix::fs::Stat;
 
 use crate::cache::FileCache;
 use crate::checkpoint::{self, Checkpoint, Marks};
@@ -17,6 +16,8 @@ use crate::error::ReadError;
 use crate::fault::{Extent, Unread};
 use crate::find;
 use crate::hash::Fast;
+
+pub use crate::fingerprint::{fingerprint, first_fingerprint};
 
 /// Bytes that a check reads at a time. System calls are few at this size, and a chunk stays in the CPU's cache
 /// between reading and hashing.
@@ -419,92 +420,6 @@ pub fn present(content: &Content) -> Result<Option<Vec<u8>>, ReadError> {
         }
     }
     Ok(bitfield)
-}
-
-/// A digest of the files' sizes, times and inodes. As long as it stays the same, verified pieces need no second
-/// check.
-///
-/// The inode's time is the last change of any kind, and nobody can set it back. Inode numbers count only where they
-/// last: FAT and some network file systems number anew at each mount.
-pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
-    let numbered = keeps_numbers(content);
-    digest(content, |sha1, stat| add_mark(sha1, stat, numbered))
-}
-
-/// The digest as version 0.1.0 made it, of sizes and content times alone. The pieces were verified then, but may have
-/// been changed since with the time set back.
-pub fn first_fingerprint(content: &Content) -> Result<u64, ReadError> {
-    digest(content, add_content)
-}
-
-/// Whether the file system gives a file the same inode number after the next mount.
-pub(crate) fn keeps_numbers(content: &Content) -> bool {
-    // The type of the field differs between architectures.
-    #[allow(
-        clippy::unnecessary_cast,
-        clippy::cast_sign_loss,
-        clippy::cast_possible_truncation
-    )]
-    let kind = rustix::fs::statfs(content.folder()).map_or(0, |stat| stat.f_type as u32);
-    NUMBERED.contains(&kind)
-}
-
-/// The magic numbers of ext2 to ext4, XFS, Btrfs, F2FS, ZFS, UBIFS, JFFS2, tmpfs and NFS.
-const NUMBERED: [u32; 9] = [
-    0xef53,
-    0x5846_5342,
-    0x9123_683e,
-    0xf2f5_2010,
-    0x2fc1_2fc1,
-    0x2405_1905,
-    0x72b6,
-    0x0102_1994,
-    0x6969,
-];
-
-fn digest(content: &Content, add: impl Fn(&mut Fast, Option<&Stat>)) -> Result<u64, ReadError> {
-    let mut sha1 = Fast::default();
-    let is_bare = content.is_bare();
-    for entry in content.entries()? {
-        let entry = entry.map_err(|error| content.torrent_error(error))?;
-        if entry.kind == FileKind::Data {
-            let there = (!is_bare).then(|| content.stat(&entry)).flatten();
-            add(&mut sha1, there.as_ref());
-        }
-    }
-    Ok(short(sha1))
-}
-
-/// Of a file its content's size and time, or that it is not there.
-fn add_content(sha1: &mut Fast, stat: Option<&Stat>) {
-    match stat {
-        Some(stat) => {
-            sha1.update(&[1]);
-            sha1.update(&stat.st_size.to_le_bytes());
-            sha1.update(&stat.st_mtime.to_le_bytes());
-            sha1.update(&stat.st_mtime_nsec.to_le_bytes());
-        }
-        None => sha1.update(&[0]),
-    }
-}
-
-/// The same with its inode's time, and its number if that lasts.
-pub(crate) fn add_mark(sha1: &mut Fast, stat: Option<&Stat>, numbered: bool) {
-    add_content(sha1, stat);
-    if let Some(stat) = stat {
-        sha1.update(&[2]);
-        sha1.update(&stat.st_ctime.to_le_bytes());
-        sha1.update(&stat.st_ctime_nsec.to_le_bytes());
-        if numbered {
-            sha1.update(&stat.st_ino.to_le_bytes());
-        }
-    }
-}
-
-/// The first eight bytes of a hash.
-pub(crate) fn short(sha1: Fast) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = sha1.finish();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn absent_is_bad(verified: Result<bool, ReadError>) -> Result<bool, ReadError> {

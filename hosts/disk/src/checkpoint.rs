@@ -14,9 +14,9 @@ use everseed_core::geometry::Geometry;
 use everseed_core::hash::Sha1;
 use everseed_core::metainfo::FileKind;
 
-use crate::check;
 use crate::content::Content;
 use crate::error::ReadError;
+use crate::fingerprint::{self, Marker};
 use crate::hash::Fast;
 use crate::regular::read_regular;
 use crate::replace::replace_soon;
@@ -126,7 +126,7 @@ pub(crate) fn marks(content: &Content) -> Result<Marks, ReadError> {
     let mut marks = Vec::with_capacity(count);
     let mut disks: Vec<(u64, PathBuf)> = Vec::new();
     let mut sha1 = Fast::default();
-    let numbered = check::keeps_numbers(content);
+    let marker = Marker::of(content);
     for entry in content.entries()? {
         let entry = entry.map_err(|error| content.torrent_error(error))?;
         let pieces = entry.pieces(geometry);
@@ -143,13 +143,13 @@ pub(crate) fn marks(content: &Content) -> Result<Marks, ReadError> {
         }
         for number in pieces.start / run..=(pieces.end - 1) / run {
             while marks.len() < number as usize {
-                marks.push(check::short(std::mem::take(&mut sha1)));
+                marks.push(fingerprint::short(std::mem::take(&mut sha1)));
             }
-            check::add_mark(&mut sha1, stat.as_ref(), numbered);
+            marker.add(&mut sha1, stat.as_ref());
         }
     }
     while marks.len() < count {
-        marks.push(check::short(std::mem::take(&mut sha1)));
+        marks.push(fingerprint::short(std::mem::take(&mut sha1)));
     }
     Ok(Marks { marks, disks })
 }
@@ -166,7 +166,7 @@ fn path(content: &Content) -> PathBuf {
 fn digest(bytes: &[u8]) -> [u8; SUM] {
     let mut sha1 = Fast::default();
     sha1.update(bytes);
-    check::short(sha1).to_le_bytes()
+    fingerprint::short(sha1).to_le_bytes()
 }
 
 /// So that a torrent of any size takes 8 KiB of marks.

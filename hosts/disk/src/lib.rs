@@ -28,6 +28,7 @@ mod entry;
 mod error;
 pub mod fault;
 pub mod find;
+mod fingerprint;
 mod fitting;
 pub mod hash;
 mod hashing;
