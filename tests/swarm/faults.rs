@@ -308,9 +308,10 @@ fn bad_sectors() {
     let mut newcomer = Peer::greet(seeder.addr(), hash, true);
     let told = pieces_of(&newcomer.expect("what pieces there are"));
     assert_eq!(told, had);
-    let said = seeder.process.output();
+    let said = wait("a word about the file", PATIENCE, || {
+        Some(seeder.process.output()).filter(|said| said.contains("pair/b: Input/output error"))
+    });
     assert_eq!(said.matches("error: ").count(), 1, "{said}");
-    assert!(said.contains("pair/b: Input/output error"), "{said}");
     seeder.stop();
 
     // The next start seeds the other pieces, with its state and without.

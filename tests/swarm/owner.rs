@@ -90,8 +90,9 @@ fn links_in_content() {
     let setup = Setup::new(&torrent, net.addr(Family::V4)).data(&data);
     let mut seeder = setup.start(&dir);
     let told = format!("{} is, or lies behind, a link", copy.join("out").display());
-    let output = seeder.process.output();
-    assert!(output.contains(&told), "{output}");
+    wait("a word about the link", PATIENCE, || {
+        seeder.process.output().contains(&told).then_some(())
+    });
     seeder.stop();
     let mut seeder = setup.args(["--links", "follow"]).start(&dir);
     assert!(!seeder.process.output().contains("missing"));
