@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
+use everseed_tests::disk::Disk;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, Peer};
 use everseed_tests::seeder::{Getter, Setup, make};
@@ -491,4 +492,63 @@ fn what_lasts_is_told_once() {
     assert_eq!(lines.len(), all, "{output}");
     assert!(all <= 16, "{all} lines\n{output}");
     service.stop();
+}
+
+/// Everything in one folder, which is watched: content is shared, the state and the configuration are not, and a torrent
+/// that is made of the folder has no state in it either.
+#[test]
+fn everything_in_one_folder() {
+    let net = Net::new();
+    let dir = Dir::new("one");
+    let album = dir.sub("album");
+    for path in [dir.join("film.mkv"), album.join("a")] {
+        fs::write(path, [7; 50_000]).unwrap();
+    }
+    let config = format!("watch = \"{}\"\n", dir.path().display());
+    let state = album.join("state");
+    for state in [&dir.join("state"), &state] {
+        let mut service = Service::start_at(&dir, state, net.addr(Family::V4), &config, &[]);
+        service.wait_for("seeding: film.mkv", 1);
+        service.wait_for("seeding: album", 1);
+        // A whole look at the folder later.
+        fs::write(dir.join("later"), [8; 50_000]).unwrap();
+        service.wait_for("seeding: later", 1);
+        service.stop();
+        let said = service.process.output();
+        assert!(!said.contains("seeding: state"), "{said}");
+        assert!(!said.contains("seeding: everseed.toml"), "{said}");
+        fs::remove_file(dir.join("later")).unwrap();
+    }
+    let torrent = dir.join("album.torrent");
+    make(&album, &torrent, &[]);
+    let made = fs::read(&torrent).unwrap();
+    let holds = |text: &[u8]| made.windows(text.len()).any(|w| w == text);
+    assert!(holds(b"4:pathl1:ae") && !holds(b"5:state"));
+}
+
+/// The disk of the state can only be read any more, as a worn card: what is known is seeded.
+#[test]
+#[ignore = "needs root and loop devices"]
+fn a_state_that_can_only_be_read() {
+    let (net, dir, disk) = (Net::new(), Dir::new("run"), Disk::new(32 << 20));
+    let share = dir.sub("share");
+    let content = Content::file("known.bin", 10 << 14, 3);
+    content.copy_to(&share);
+    let listen = net.addr(Family::V4);
+    let config = format!("watch = \"{}\"\n", share.display());
+    let state = disk.at().join("state");
+    let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
+    service.wait_for("seeding: known.bin", 1);
+    service.stop();
+    let hash = info_hash(&service.process.output());
+    let wrapper = mounts(&format!("mount -o remount,ro '{}'", disk.at().display()));
+    let mut service = Service::start_at(&dir, &state, listen, &config, &wrapper);
+    service.wait_for("seeding: known.bin", 1);
+    read(&mut Peer::unchoked(listen, hash, true), 10);
+    service.stop();
+}
+
+fn info_hash(said: &str) -> InfoHash {
+    let hash = said.lines().find_map(|l| l.strip_prefix("info-hash: "));
+    InfoHash::parse(hash.expect("an info-hash"))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,8 @@ pub enum Skipped {
     Special,
     /// The torrent file that is being written.
     Output,
+    /// A folder where everseed keeps its state, in which passkeys are.
+    State,
     /// A pattern of the owner excludes it.
     Excluded,
     /// It matches none of the patterns that include.
@@ -88,6 +91,10 @@ pub(crate) fn walk(
                 continue;
             }
         };
+        if is_state(&folder) {
+            skip(&here, Skipped::State);
+            continue;
+        }
         if root.links == Links::Follow {
             let there = rustix::fs::fstat(&folder).map_err(|e| failed(e.into()))?;
             if !seen.insert((there.st_dev, there.st_ino)) {
@@ -136,6 +143,12 @@ pub(crate) fn walk(
     // `Path` compares component by component, and each by its bytes.
     found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
+}
+
+/// Whether a folder is a state of everseed, whichever process uses it.
+fn is_state(folder: &OwnedFd) -> bool {
+    let has = |name| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    ["lock", "made", "given"].into_iter().all(has)
 }
 
 /// Access is asked for the effective user, not for the one who started the process.
@@ -195,6 +208,10 @@ mod tests {
             ("root/B", 5),
             ("root/é", 6),
             ("root/out.torrent", 7),
+            ("root/b/everseed/lock", 0),
+            ("root/b/everseed/made/0", 1),
+            ("root/b/everseed/given/0.torrent", 1),
+            ("root/b/everseed/0.resume", 1),
             ("out/secret", 8),
             ("out/sub/secret", 9),
         ] {
@@ -242,6 +259,7 @@ mod tests {
         assert_eq!(found, sorted.map(|(path, len)| (PathBuf::from(path), len)));
         let expected = [
             ("a/up", Skipped::FolderLink),
+            ("b/everseed", Skipped::State),
             ("b/everything", Skipped::Symlink),
             ("folder", Skipped::FolderLink),
             ("nowhere", Skipped::Symlink),

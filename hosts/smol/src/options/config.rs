@@ -45,6 +45,8 @@ pub fn parse(text: &str) -> (Vec<Table>, Vec<ConfigError>) {
         name: String::new(),
         settings: Vec::new(),
     }];
+    // Editors of Windows begin a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = (1..).zip(text.lines());
     while let Some((line, text)) = lines.next() {
         let bare = text.trim();
@@ -269,6 +271,7 @@ mod tests {
                 true,
             ),
             ("\n# comment\n  key = \"\"\r\n", &[""], false),
+            ("\u{feff}key\t=\t[\r\n\t\"a\",\r\n]\r\n", &["a"], true),
         ];
         for (text, values, list) in table {
             let values = values.iter().map(|v| (*v).to_owned()).collect();

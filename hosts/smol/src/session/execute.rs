@@ -223,7 +223,8 @@ impl Library {
 
     fn watch(&mut self, folder: PathBuf) {
         if !self.watches.iter().any(|watch| watch.folder == folder) {
-            self.watches.push(Watch::new(folder));
+            let state = self.config.seed.state.clone();
+            self.watches.push(Watch::new(folder, state));
             self.watches_changed();
         }
     }

@@ -90,7 +90,10 @@ impl<'a> Findings<'a> {
             Err(StateError::NotMounted(folder.clone(), mount))
         } else if !config.state_in_ram && there.is_some_and(|there| is_in_ram(&there)) {
             Err(StateError::InRam(folder.clone()))
-        } else if let Err(error) = try_folder(folder) {
+        } else if let Err(error) = try_folder(folder)
+            // What is known is seeded without writing anything.
+            && !(error.kind() == ErrorKind::ReadOnlyFilesystem && folder.join("lock").is_file())
+        {
             Err(StateError::Io(folder.clone(), error))
         } else if running.is_some_and(|now| now.seed.state != *folder) && is_locked(folder) {
             // A mere check must not collide with the service that uses the state.

@@ -19,6 +19,8 @@ use crate::storage::mount_guard::{MountId, MountState};
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) folder: PathBuf,
+    /// The state, which is shared with nobody.
+    state: PathBuf,
     /// The mount of the folder.
     place: Option<MountId>,
     /// Its mark when it was last read.
@@ -40,9 +42,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(folder: PathBuf) -> Watch {
+    /// A watch of `folder`, where the state may lie too.
+    pub(super) fn new(folder: PathBuf, state: PathBuf) -> Watch {
         Watch {
             folder,
+            state,
             place: None,
             changed: None,
             looks: 0,
@@ -110,7 +114,7 @@ impl Watch {
         let mut names = Names::default();
         for entry in fs::read_dir(&self.folder).map_err(|e| self.failed(&e))? {
             let path = entry.map_err(|e| self.failed(&e))?.path();
-            if is_wanted(&path) {
+            if is_wanted(&path) && path != self.state {
                 names.add(&path);
                 each(path).map_err(|e| self.failed(&e))?;
             }
@@ -149,12 +153,13 @@ impl Names {
 /// The names are read at one in this many looks, which come every ten seconds.
 pub(super) const NAMES_EVERY: u32 = 3;
 
-/// Whether a name does not look unfinished, hidden, or like what nobody wants to share: a recycle bin, say.
+/// Whether a name does not look unfinished, hidden, or like what nobody wants to share: a recycle bin, say, or the
+/// configuration, where passkeys may be.
 fn is_wanted(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default();
     let lower = name.to_string_lossy().to_ascii_lowercase();
     let left_over = LEFT_OVER.iter().any(|end| lower.ends_with(end));
-    let unwanted = is_unwanted(name, false) || is_unwanted(name, true);
+    let unwanted = is_unwanted(name, false) || is_unwanted(name, true) || lower == "everseed.toml";
     !lower.starts_with('.') && !left_over && !unwanted
 }
 
@@ -247,6 +252,7 @@ mod tests {
             ("#recycle", false),
             ("Thumbs.db", false),
             ("desktop.ini", false),
+            ("everseed.toml", false),
         ] {
             assert_eq!(is_wanted(&Path::new("/a").join(name)), wanted, "{name}");
         }
@@ -265,7 +271,7 @@ mod tests {
             let folder = fs::File::open(&path).unwrap();
             folder.set_modified(time).unwrap();
         };
-        let mut watch = Watch::new(path.clone());
+        let mut watch = Watch::new(path.clone(), PathBuf::new());
         let mut look = || {
             // On some file systems its size tells.
             watch.changed = watch.changed.map(|_| mark(&path.metadata().unwrap()));
@@ -293,7 +299,7 @@ mod tests {
     fn a_folder_is_read_when_it_changed() {
         let path = std::env::temp_dir().join(format!("everseed-watch-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
-        let mut watch = Watch::new(path.clone());
+        let mut watch = Watch::new(path.clone(), PathBuf::new());
         assert!(watch.is_due(false).is_err());
         fs::create_dir_all(&path).unwrap();
         for due in [true, true, false] {

@@ -337,7 +337,14 @@ fn lock_file(path: &Path) -> io::Result<File> {
     options.write(true).create(true).truncate(false).mode(0o600);
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits();
     options.custom_flags(nonblocking.cast_signed());
-    let file = options.open(path)?;
+    let file = match options.open(path) {
+        // A worn card is read-only some day. What is known is seeded all the same.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            log::warn!("{}: {error}; nothing is kept there", path.display());
+            options.write(false).create(false).read(true).open(path)?
+        }
+        opened => opened?,
+    };
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("it is no regular file; remove it")),
