@@ -180,6 +180,27 @@ fn snubbed_and_forgiven() {
     assert!(is_complete(&world));
 }
 
+/// A peer loses a request, and nobody else has the block: the peer is asked again.
+#[test]
+fn a_request_that_was_lost() {
+    let mut world = World::downloading(&setup(), 0);
+    let peer = world.seed_peer(true);
+    for times in 1..4 {
+        let lost = world.peers[peer].asked.remove(0);
+        give_all(&mut world, &[peer]);
+        assert!(!is_complete(&world));
+        for _ in 0..13 {
+            world.peers[peer].say(&[Message::KeepAlive]);
+            world.settle();
+            world.pass(10 * SECOND);
+        }
+        assert_eq!(world.peers[peer].asked, [lost], "{times}");
+        assert_eq!(world.peers[peer].cancelled, vec![lost; times]);
+    }
+    give_all(&mut world, &[peer]);
+    assert!(is_complete(&world));
+}
+
 /// A peer that is snubbed does not delay the download.
 #[test]
 fn others_take_over_from_who_snubs() {

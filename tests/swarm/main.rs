@@ -37,7 +37,7 @@
 //! | `source`, private, other keys that change the hash | `what_is_hashed_makes_another_torrent`, `a_torrent_is_edited`, `the_rest_stays_byte_for_byte`, `what_is_odd_about_a_torrent_is_said` | a source taken away again; the last tracker of a private one; a link to the torrent |
 //! | a .torrent that is written over | all of `loaded` | half written; cut; removed; of another hash; while the state's disk is full |
 //! | the only source is away | `the_only_source_is_away_for_days`, `the_only_source_comes_and_goes_for_days`, `the_only_source_has_nothing_for_hours`, `a_peer_that_the_user_named` | it comes and goes; it has nothing yet; its user named it |
-//! | the only source stumbles | `the_only_source_stumbles`, `who_is_named_may_stumble`, `how_a_connection_ended_decides_whether_its_peer_is_called_again` | its user named it; it hangs up after each few pieces |
+//! | the only source stumbles | `the_only_source_stumbles`, `who_is_named_may_stumble`, `how_a_connection_ended_decides_whether_its_peer_is_called_again`, `a_request_that_was_lost` | its user named it; it hangs up after each few pieces; it loses a request and gives the rest |
 //! | empty names, `..`, a `/` within | `paths`, `the_whole`, `the_folder_has_a_name`, `names::whatever_libtorrent_lays_is_laid` | 90 folders deep; reserved names; what is nothing but marks of direction |
 //! | very many files | `nothing_is_there`, `many_are_found_and_too_many_refused`, `many_in_one_piece`, `what_fits_everywhere_has_no_substitute` | of which none is there; of the same names; much smaller than a piece |
 

@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// All who snubbed us have together no more than this part of the blocks, while others give.
 const SNUBBERS_SHARE: usize = 8;
 
+/// After so long a request to a peer that snubs us counts as lost. It is cancelled, and made again.
+const LOST_AFTER: Duration = Duration::from_secs(120);
+
 /// The time between two searches for slow peers, if all blocks are on their way and the last search found none.
 const LOOK_FOR_SLOW: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,13 @@ impl Download<'_> {
                 self.cancel_pending_beyond(cx, slot, PIPELINE_MIN);
             }
             self.count_active_sources(cx);
+        }
+        let at = cx.peers[slot].download.pending.head;
+        let is_lost = |block: &PendingBlock| {
+            block.state == BlockState::Requested && cx.now - block.requested_at >= LOST_AFTER
+        };
+        if waits && cx.peers[slot].download.snubbed && self.pending.get(at).is_some_and(is_lost) {
+            self.cancel_pending(cx, slot, at);
         }
         self.release_exclusive_piece(cx, slot);
         if cx.peers[slot].is_open() && cx.peers[slot].download.interested {
