@@ -142,11 +142,14 @@ impl Fields {
             }
             // BEP 31: minutes, or the word "never".
             (b"retry in", Type::Integer) => {
-                let minutes = u64::try_from(reader.integer_clamped()?).unwrap_or(0);
-                self.retry_in = Some(Duration::from_secs(minutes.saturating_mul(60)));
+                self.retry_in = Some(minutes(reader.integer_clamped()?));
             }
-            (b"retry in", Type::String) if reader.string_start(&mut room)? == b"never" => {
-                self.retry_in = Some(Duration::MAX);
+            (b"retry in", Type::String) => {
+                self.retry_in = match words(reader.string_start(&mut room)?).as_str() {
+                    "never" => Some(Duration::MAX),
+                    // Some scripts have all values as text.
+                    text => text.parse().ok().map(minutes),
+                };
             }
             (b"interval", Type::Integer) => self.interval = Some(reader.integer_clamped()?),
             (b"min interval", Type::Integer) => self.min_interval = Some(reader.integer_clamped()?),
@@ -163,6 +166,10 @@ impl Fields {
         }
         Ok(())
     }
+}
+
+fn minutes(told: i64) -> Duration {
+    Duration::from_secs(u64::try_from(told).unwrap_or(0).saturating_mul(60))
 }
 
 fn count(told: i64) -> Option<u32> {
@@ -389,7 +396,11 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let table: [(&[u8], Option<Duration>); 9] = [
+        let table: [(&[u8], Option<Duration>); 10] = [
+            (
+                b"d14:failure reason2:no8:retry in2:10e",
+                Some(Duration::from_secs(600)),
+            ),
             (b"d14:failure reason2:noe", None),
             (
                 b"d14:failure reason2:no8:intervali1800e12:min intervali300ee",
