@@ -1,13 +1,14 @@
-//! LSD, local service discovery (BEP 14): which torrents are named to the local networks when, and who is heard there.
+//! LSD, local service discovery (BEP 14): decides when to announce torrents to the local networks, and takes the
+//! packets of others.
 //!
-//! - A torrent is told of when it is published, and 2 and 6 s later, as packets get lost.
-//! - All are told of once in five minutes, [`PER_PACKET`] in a packet, and a packet every five seconds: ten thousand take
-//!   35 minutes, then it begins anew.
-//! - When somebody names a torrent that is here, it is named in answer, once a minute at most, so that he can call us
-//!   too. [`HEARD`] such torrents are remembered; more than these in a minute get no answer.
+//! - A torrent is announced when it is published, and again 2 and 6 s later, because packets get lost.
+//! - All are announced once in five minutes, [`PER_PACKET`] in a packet, with a packet every five seconds. Ten thousand
+//!   take 35 minutes, then the next round begins.
+//! - When a peer announces a torrent that we have, we announce it too, once a minute at most, so that the peer can call
+//!   us. [`HEARD`] such torrents are remembered. If there are more in a minute, the others get no answer.
 //!
-//! Sockets, groups and interfaces are the host's, and so is whether a sender is in a network of ours. Our own packets
-//! come back and are known by a cookie.
+//! The host has the sockets, groups and interfaces, and finds out whether a sender is in one of our networks. Our own
+//! packets come back to us. We recognize them by a cookie.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -24,25 +25,25 @@ use crate::torrent::registry::Registry;
 #[derive(Debug)]
 pub(crate) struct Lsd {
     cookie: u32,
-    /// Torrents that were published of late; further ones are told of in their turn alone.
+    /// Torrents that were published lately. If there are more, the others are announced only in the next round.
     fresh: heapless::Vec<Fresh, FRESH>,
-    /// Torrents that somebody told of, and whether that is still to be answered; the oldest first.
+    /// Torrents that peers announced, and whether an answer is due; the oldest first.
     heard: heapless::Vec<Heard, HEARD>,
     /// Whether any torrent was ever published so.
     used: bool,
-    /// When all are told of again, and the place of the next one while they are.
+    /// The time of the next round, and the place of the next torrent during a round.
     round_at: Instant,
     walk: Option<u16>,
-    /// When the next packet of the round may go.
+    /// The time of the next packet of the round.
     packet_at: Instant,
-    /// The packet that the host is to send.
+    /// The packet that the host has to send.
     packet: heapless::Vec<InfoHash, PER_PACKET>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Fresh {
     id: TorrentId,
-    /// How often it was told of, below the number of [`AFTER`].
+    /// How often it was announced: an index of [`AFTER`].
     told: usize,
     at: Instant,
 }
@@ -68,7 +69,7 @@ impl Lsd {
         }
     }
 
-    /// A torrent is told of from now on.
+    /// Announces a torrent from now on.
     pub(crate) fn add(&mut self, now: Instant, id: TorrentId) {
         self.used = true;
         self.remove(id);
@@ -79,20 +80,21 @@ impl Lsd {
         });
     }
 
-    /// All are told of from now on.
+    /// Announces all torrents from now on.
     pub(crate) fn renew(&mut self, now: Instant) {
         if self.walk.is_none() {
             self.round_at = now;
         }
     }
 
-    /// A torrent is told of no more.
+    /// Stops announcing a torrent.
     pub(crate) fn remove(&mut self, id: TorrentId) {
         self.fresh.retain(|fresh| fresh.id != id);
         self.heard.retain(|heard| heard.id != id);
     }
 
-    /// Takes a packet; hands out those of its torrents that are here, and the address at which its sender can be called.
+    /// Takes a packet. Passes on those of its torrents that we have, with the address at which its sender can be
+    /// called.
     pub(crate) fn received(
         &mut self,
         now: Instant,
@@ -118,7 +120,7 @@ impl Lsd {
             };
             on_peer(id, addr);
             if !self.heard.iter().any(|heard| heard.id == id) {
-                // Of more nobody is told now.
+                // There is no room for more answers now.
                 let _ = self.heard.push(Heard {
                     id,
                     at: now,
@@ -128,7 +130,7 @@ impl Lsd {
         }
     }
 
-    /// Puts the next packet together, if one is due.
+    /// Prepares the next packet, if one is due.
     pub(crate) fn poll(&mut self, now: Instant, registry: &Registry<'_>) -> bool {
         if self.deadline().is_none_or(|at| at > now) {
             return false;
@@ -152,7 +154,7 @@ impl Lsd {
         !self.packet.is_empty()
     }
 
-    /// Fills a packet with those whose turn it is.
+    /// Fills a packet with the torrents whose turn it is.
     fn go_round(&mut self, now: Instant, registry: &Registry<'_>) {
         if self.walk.is_none() {
             self.round_at = now + ROUND;
@@ -171,7 +173,7 @@ impl Lsd {
         self.walk = None;
     }
 
-    /// Writes the packet that is to be sent to the group of a family, for peers on `port`.
+    /// Writes the packet for the group of a family. It says that we accept peers on `port`.
     pub(crate) fn write(&self, family: Family, port: u16, out: &mut [u8]) -> Option<usize> {
         if self.packet.is_empty() {
             return None;
@@ -179,7 +181,7 @@ impl Lsd {
         write(family, port, self.cookie, &self.packet, out)
     }
 
-    /// When the next packet is due.
+    /// The time of the next packet.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         if !self.used {
             return None;
@@ -196,7 +198,7 @@ impl Lsd {
     }
 }
 
-/// Puts a torrent into a packet; answers whether it is in it, or is none that may be told of.
+/// Puts a torrent into a packet. Returns whether it is in the packet now, or may not be announced at all.
 fn put(
     packet: &mut heapless::Vec<InfoHash, PER_PACKET>,
     registry: &Registry<'_>,
@@ -213,26 +215,26 @@ fn is_cookie(told: &[u8], ours: u32) -> bool {
     told.and_then(|text| u32::from_str_radix(text, 16).ok()) == Some(ours)
 }
 
-/// How long after the last time a fresh torrent is told of.
+/// The times between the announces of a new torrent.
 const AFTER: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
 
-/// Torrents that are told of more often at first.
+/// The number of new torrents that are announced more often.
 const FRESH: usize = 32;
 
-/// Torrents whose last answer is remembered.
+/// The number of torrents whose last answer is remembered.
 const HEARD: usize = 32;
 
-/// A torrent is told of so seldom because somebody else told of it.
+/// The least time between two answers about a torrent.
 const ANSWER_EVERY: Duration = Duration::from_secs(60);
 
-/// How often all are told of.
+/// The time between two rounds.
 const ROUND: Duration = Duration::from_secs(300);
 
-/// The wait between packets of a round.
+/// The time between packets of a round.
 const PACE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
@@ -258,7 +260,7 @@ mod tests {
         Registry::new(vec![Registered::EMPTY; usize::from(count)].leak())
     }
 
-    /// What is told of within a time, with the second.
+    /// The announces within a time, each with its second.
     fn told(
         lsd: &mut Lsd,
         registry: &Registry<'_>,
@@ -338,11 +340,11 @@ mod tests {
         let addr = "192.168.1.9:7000".parse().unwrap();
         assert_eq!(say(&mut lsd, now, 5, &[3, 4, 55, 200]), [addr, addr]);
         assert_eq!(told(&mut lsd, &registry, &mut now, 1), [(0, 2)]);
-        // Once a minute; our own packets are none.
+        // Once a minute. Our own packets get no answer.
         assert_eq!(say(&mut lsd, now, 5, &[3]), [addr]);
         assert_eq!(say(&mut lsd, now, 0xbeef, &[9]), []);
         assert_eq!(told(&mut lsd, &registry, &mut now, 10), []);
-        // A flood is answered for as many as are remembered.
+        // Of a flood, as many get an answer as are remembered.
         for n in 0..50 {
             say(&mut lsd, now, n.into(), &[n]);
         }

@@ -1,7 +1,7 @@
-//! PEX messages (BEP 11) that are being sent.
+//! PEX messages (BEP 11) while they are sent.
 //!
-//! A message would change as peers come and go, so it is put together once and kept until it is sent. There is room for
-//! [`AT_A_TIME`]; other peers that are due wait. A peer that does not read its message is closed for that in time.
+//! Peers come and go, so a message is written once and kept until all of it is sent. There is room for
+//! [`AT_A_TIME`] messages; other peers wait. A peer that does not read its message is closed after some time.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -10,14 +10,14 @@ use everseed_core::pex::{self, MAX_PEERS, Peer};
 
 use crate::peer::ConnId;
 
-/// A peer is told once in so long at most (BEP 11).
+/// The least time between two messages to a peer (BEP 11).
 pub(crate) const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// A message is ignored if it comes sooner than this after the last one of the same peer. That is a minute (BEP 11),
-/// less some jitter of clocks and networks.
+/// A message is ignored if it comes sooner than this after the last one of the same peer: a minute (BEP 11),
+/// less some time for jitter.
 pub(crate) const HEAR_EVERY: Duration = Duration::from_secs(55);
 
-/// Messages that are on their way at a time.
+/// The number of messages that are sent at a time.
 const AT_A_TIME: usize = 2;
 
 /// See the module.
@@ -49,7 +49,7 @@ impl Outgoing {
         }
     }
 
-    /// The message to a peer, and the id by which it wants it.
+    /// The message to a peer, and the id that the peer chose for it.
     pub(crate) fn to(&self, conn: ConnId) -> Option<(u8, &[u8])> {
         let its = |message: &&Message| message.to == Some(conn);
         let message = self.messages.iter().find(its)?;
@@ -60,11 +60,11 @@ impl Outgoing {
         self.messages.iter().any(|message| message.to.is_none())
     }
 
-    /// Puts a message together; it stays until it was sent, or its peer is gone.
+    /// Writes a message. It is kept until it was sent or its peer is gone.
     pub(crate) fn put(&mut self, to: ConnId, id: u8, added: &[Peer], dropped: &[SocketAddr]) {
         let free = |message: &&mut Message| message.to.is_none();
         if let Some(message) = self.messages.iter_mut().find(free) {
-            // What is written is no longer than this.
+            // The message is not longer than this.
             let _ = message.bytes.resize_default(pex::MAX_LEN);
             let len = pex::write(added, dropped, &mut message.bytes).unwrap_or(0);
             message.bytes.truncate(len);
@@ -72,7 +72,7 @@ impl Outgoing {
         }
     }
 
-    /// The message to a peer was sent, or the peer is gone; says whether there was one, so that there is room for
+    /// The message to a peer was sent, or the peer is gone. Returns whether there was one, so that there is room for
     /// another.
     pub(crate) fn done(&mut self, conn: ConnId) -> bool {
         let its = |message: &&mut Message| message.to == Some(conn);
@@ -81,14 +81,14 @@ impl Outgoing {
     }
 }
 
-/// The first of the peers that came, in the order in which they came, as many as are told of at a time.
+/// The peers of one message: those that came first, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct First {
     peers: heapless::Vec<(u32, Peer), MAX_PEERS>,
 }
 
 impl First {
-    /// Takes a peer, if it is among the first.
+    /// Adds a peer, if it is one of the first.
     pub(crate) fn take(&mut self, arrival: u32, peer: Peer) {
         let at = self.peers.partition_point(|&(other, _)| other < arrival);
         if self.peers.is_full() {
@@ -97,11 +97,11 @@ impl First {
             }
             self.peers.pop();
         }
-        // A place was made.
+        // The line above made room.
         let _ = self.peers.insert(at, (arrival, peer));
     }
 
-    /// The last arrival that there was room for, if there may be more.
+    /// The arrival of the last peer in the message, if there may be more.
     pub(crate) fn last(&self) -> Option<u32> {
         let (arrival, _) = self.peers.last().filter(|_| self.peers.is_full())?;
         Some(*arrival)
@@ -136,14 +136,14 @@ mod tests {
             messages.put(conn(slot), 3, &[peer(1 + slot)], &[]);
         }
         assert!(!messages.has_room());
-        // Without room nothing is put anywhere.
+        // Without room no message is written.
         messages.put(conn(9), 3, &[peer(9)], &[]);
         assert!(messages.to(conn(9)).is_none());
         let (id, bytes) = messages.to(conn(1)).unwrap();
         let mut read = None;
         pex::read(bytes, |peer| read = Some(peer));
         assert_eq!((id, read), (3, Some(peer(2))));
-        // A former tenant of the slot has none.
+        // A former connection of the slot has no message.
         let other = ConnId {
             slot: 1,
             tenancy: 1,
@@ -160,7 +160,7 @@ mod tests {
             first.take(10 + arrival, peer(arrival as u16 + 1));
         }
         assert_eq!(first.last(), None, "there is room for one more");
-        // The last of those that there is room for goes when an earlier one comes, a later one changes nothing.
+        // An earlier peer replaces the last one in the message. A later one changes nothing.
         first.take(1000, peer(1000));
         assert_eq!(first.last(), Some(1000));
         first.take(1001, peer(1001));

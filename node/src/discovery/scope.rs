@@ -1,4 +1,4 @@
-//! [`Scope`]: how far an address reaches, and who may name it as a peer's.
+//! [`Scope`]: in which network an address has a meaning, and who may name it as a peer's address.
 //!
 //! A router or NAS stands inside its owner's network, and strangers name addresses to it. An address that means
 //! something else inside than outside is believed only from somebody who is as far inside: in the same [`Scope`] or a
@@ -6,23 +6,23 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How far an address reaches, the nearest first.
+/// The network in which an address has a meaning, the nearest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Scope {
     /// This machine.
     Loopback,
     /// The network that this machine is attached to.
     Link,
-    /// The house, the company or the provider behind its NAT.
+    /// The network of the house, the company or the provider behind a NAT.
     Private,
-    /// Everybody.
+    /// The Internet.
     Public,
-    /// No single machine can be meant.
+    /// None: it is not the address of a single machine.
     Nowhere,
 }
 
 impl Scope {
-    /// How far `ip` reaches (RFC 6890). An IPv4 address within an IPv6 one counts as what it is.
+    /// The scope of `ip` (RFC 6890). An IPv4 address in an IPv6 one has the scope of the IPv4 address.
     pub fn of(ip: IpAddr) -> Scope {
         match ip {
             IpAddr::V4(ip) => Scope::of_v4(ip),
@@ -35,11 +35,11 @@ impl Scope {
 
     fn of_v4(ip: Ipv4Addr) -> Scope {
         match ip.octets() {
-            // To connect to 0.0.0.0 is to connect to this machine.
+            // A connection to 0.0.0.0 reaches this machine.
             [0, 0, 0, 0] | [127, ..] => Scope::Loopback,
             [169, 254, ..] => Scope::Link,
             [10, ..] | [192, 168, ..] | [172, 16..32, ..] => Scope::Private,
-            // The provider's side of a NAT, protocols' own addresses, benchmarks.
+            // The provider's side of a NAT, addresses of protocols, benchmarks.
             [100, 64..128, ..] | [192, 0, 0, _] | [198, 18..20, ..] => Scope::Private,
             [0 | 224..=255, ..] => Scope::Nowhere,
             _ => Scope::Public,

@@ -1,6 +1,6 @@
-//! The seeker: it has the DHT search for the peers of each public torrent in turn, and adds them to the candidates.
+//! The seeker lets the DHT search for peers of each public torrent in turn, and adds them to the candidates.
 //!
-//! A download without a known peer does not wait for its turn: its search begins as soon as it is published, with the
+//! A download without a known peer does not wait for its turn: its search begins as soon as it is published, from the
 //! nodes that are known.
 //!
 //! A torrent that sleeps is complete; peers that want it find our announce and call us. If nobody is known to reach
@@ -27,13 +27,13 @@ use crate::torrent::Torrents;
 #[derive(Debug)]
 pub(crate) struct Seeker<'m> {
     pub(crate) dht: Dht<'m>,
-    /// One for each place of the registry, if there are any.
+    /// An entry for each place of the registry, if there is a DHT.
     turns: &'m mut [Turn],
-    /// Torrents that have their turns. Without any the DHT is at rest.
+    /// The number of torrents that take turns. Without any the DHT is at rest.
     published: u16,
-    /// When it is looked whose turn it is next.
+    /// The time of the next turn.
     look_at: Instant,
-    /// Torrents that sleep and were looked for.
+    /// Sleeping torrents whose search has ended.
     ended: heapless::Deque<TorrentId, ENDED>,
 }
 
@@ -49,7 +49,7 @@ impl<'m> Seeker<'m> {
         }
     }
 
-    /// A torrent may be known to the DHT from now on, or may not any more. Peers are told to call `ports`, by IPv4 first,
+    /// Allows a torrent in the DHT from now on, or no longer. It is announced with `ports`, IPv4 first,
     /// if they are not 0.
     pub(crate) fn publish(&mut self, cx: &Context<'_>, id: TorrentId, ports: [u16; 2]) {
         let slot = usize::from(id.slot);
@@ -67,7 +67,7 @@ impl<'m> Seeker<'m> {
         }
     }
 
-    /// A torrent is gone, or is not for the DHT any more.
+    /// A torrent was removed, or must not be in the DHT any more.
     pub(crate) fn forget(&mut self, cx: &Context<'_>, id: TorrentId) {
         self.end(cx.now, usize::from(id.slot));
         if let Some(info_hash) = cx.torrents.registry.info_hash(id) {
@@ -75,7 +75,7 @@ impl<'m> Seeker<'m> {
         }
     }
 
-    /// A place has no turn any more.
+    /// Takes a place out of the turns.
     fn end(&mut self, now: Instant, slot: usize) {
         let turn = self.turns.get_mut(slot).filter(|turn| **turn != Turn::OFF);
         let Some(turn) = turn else { return };
@@ -86,17 +86,17 @@ impl<'m> Seeker<'m> {
         }
     }
 
-    /// Whether peers of a torrent are told that we know of the DHT, so that they say where their node is (BEP 5, `port`).
+    /// Whether we tell peers of a torrent that we use the DHT. Then they send the port of their node (BEP 5, `port`).
     pub(crate) fn is_told(&self, cx: &Context<'_>, id: TorrentId) -> bool {
         self.dht.mode() != Mode::Off && cx.torrents.publicity(id).dht()
     }
 
-    /// Whether they are told where ours is: one that answers nothing is nowhere.
+    /// Whether we send them the port of our node: not if it answers no queries.
     pub(crate) fn tells_port(&self) -> bool {
         self.dht.mode() == Mode::On
     }
 
-    /// There is a peer of a torrent at this address, which may have its node of the DHT on the same port.
+    /// Notes that a peer of a torrent has this address. Its DHT node may be on the same port.
     pub(crate) fn guess(
         &mut self,
         now: Instant,
@@ -109,7 +109,7 @@ impl<'m> Seeker<'m> {
         }
     }
 
-    /// Takes a datagram of whoever sent it; answers whether it was for the DHT.
+    /// Takes a datagram. Returns whether it was for the DHT.
     pub(crate) fn datagram(
         &mut self,
         cx: &Context<'_>,
@@ -117,7 +117,7 @@ impl<'m> Seeker<'m> {
         from: SocketAddr,
         packet: &[u8],
     ) -> bool {
-        // A tracker's answer begins with a number that is small (BEP 15), a node's with a dictionary.
+        // An answer of a tracker begins with a small number (BEP 15), a packet of a node with a dictionary.
         if packet.first() != Some(&b'd') {
             return false;
         }
@@ -128,7 +128,7 @@ impl<'m> Seeker<'m> {
             let public = id.filter(|&id| cx.torrents.publicity(id).dht());
             let of_use = |&id: &TorrentId| match cx.torrents.get(id) {
                 Some(_) => true,
-                // We are among those that are told of.
+                // Our own address is among the answers.
                 None => cx.torrents.is_asleep(id) && !reachable && !ours.contains(&Some(addr.ip())),
             };
             if let Some(torrent) = public.filter(of_use) {
@@ -157,7 +157,7 @@ impl<'m> Seeker<'m> {
             let id = cx.torrents.registry.find(finished.info_hash);
             let turn = id.and_then(|id| self.turns.get_mut(usize::from(id.slot)));
             if let Some(turn) = turn {
-                // Whoever has no port has nothing to announce.
+                // Without a port there is nothing to announce.
                 let announced = if ports == [0; 2] {
                     1
                 } else {
@@ -168,7 +168,7 @@ impl<'m> Seeker<'m> {
             }
             let asleep = id.filter(|&id| cx.torrents.is_asleep(id));
             if let Some(id) = asleep {
-                // As many as can end at once have a place.
+                // There is room for as many as can end at once.
                 let _ = self.ended.push_back(id);
             }
         }
@@ -183,17 +183,17 @@ impl<'m> Seeker<'m> {
         self.dht.poll_datagram(cx.now, packet)
     }
 
-    /// A torrent that sleeps and was looked for, to be woken if there are peers of it to call.
+    /// A sleeping torrent whose search has ended. The caller wakes it if there are peers to call.
     pub(crate) fn poll_ended(&mut self) -> Option<TorrentId> {
         self.ended.pop_front()
     }
 
-    /// When to poll again.
+    /// The time to poll again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.dht.deadline()
     }
 
-    /// Has the torrent of a place looked for; `false` if there is no place for another search.
+    /// Starts the search for the torrent of a place. Returns `false` if there is no room for another search.
     fn seek(&mut self, cx: &Context<'_>, slot: usize, ports: [u16; 2]) -> bool {
         let Some(turn) = self.turns.get_mut(slot) else {
             return false;
@@ -210,7 +210,7 @@ impl<'m> Seeker<'m> {
             return true;
         }
         let noseed = cx.torrents.is_asleep(id) && !self.dht.is_reachable();
-        // What sleeps is complete.
+        // A sleeping torrent is complete.
         let left = cx.torrents.get(id).map_or(0, |t| cx.torrents.left(t));
         let search = Search {
             info_hash,
@@ -235,10 +235,10 @@ fn lacks_peers(cx: &Context<'_>, id: TorrentId) -> bool {
     torrent.is_some_and(|torrent| torrent.conns == 0 && cx.torrents.left(torrent) > 0)
 }
 
-/// Searches that may end at once: there are no more lookups.
+/// The number of searches that may end at once: there are no more lookups.
 const ENDED: usize = 4;
 
-/// Of many torrents it is not looked whose turn it is more often than this, unless a search has ended.
+/// The least time between two turns, unless a search has ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -272,7 +272,7 @@ mod tests {
         Seeker::new(dht, vec![Turn::OFF; 1].leak())
     }
 
-    /// The queries that are to be sent now.
+    /// The queries that are sent now.
     fn sent(seeker: &mut Seeker<'_>, cx: &mut Context<'_>) -> Vec<(SocketAddr, Vec<u8>)> {
         let (mut all, mut room) = (Vec::new(), [0; PACKET_MAX]);
         while let Some((to, len)) = seeker.poll_datagram(cx, PORTS, &mut room) {
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_download_without_peers_does_not_wait_for_its_turn() {
-        // What we have, connections: whether peers are asked for at once, though one node is known.
+        // What we have, the number of connections, and whether a search begins at once although only one node is known.
         for (have, conns, asked) in [(Have::Nothing, 0, true), (Have::All, 0, false)] {
             let (mut parts, id) = parts(have);
             let Parts { cx, discovery, .. } = &mut parts;
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn only_peers_of_public_torrents_become_candidates() {
-        // By what peers may be found when the answer comes.
+        // How peers may be found when the answer comes.
         for (publicity, taken) in [
             (PUBLIC, true),
             (Publicity::NONE, false),

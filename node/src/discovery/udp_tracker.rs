@@ -1,10 +1,11 @@
-//! One exchange with one address of a UDP tracker (BEP 15): connect, announce, and again when nobody answers.
+//! One exchange with one address of a UDP tracker (BEP 15): connect, announce, and again if there is no answer.
 //!
-//! A packet is ignored that has not the transaction id of this exchange, or is not the answer that is waited for: it
-//! could be anybody's. A tracker of several addresses may answer from another one than was asked, so the address is
-//! no sign; but whoever guesses ids from elsewhere is heard [`GUESSES`] times. A silent tracker is asked [`TRIES`]
-//! times and given up after two minutes at most. BEP 15 would go on for an hour, but the announcer tries again
-//! itself.
+//! A packet is ignored if it does not have the transaction id of this exchange, or is not the expected answer:
+//! anybody could have sent it. A tracker with several addresses may answer from another one than was asked, so the
+//! address proves nothing. But only [`GUESSES`] packets with wrong ids are accepted from other addresses.
+//!
+//! A silent tracker is asked [`TRIES`] times, and given up after two minutes at most. BEP 15 would go on for an hour, but
+//! the announcer tries again itself.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -16,7 +17,7 @@ use everseed_core::tracker::{Family, Intervals, Report, Text};
 
 /// An announce to one address of a UDP tracker.
 ///
-/// Send what [`poll_datagram`](Self::poll_datagram) gives, hand over what arrives with
+/// Send the packets of [`poll_datagram`](Self::poll_datagram), pass packets that arrive to
 /// [`datagram`](Self::datagram), poll again after each and at the [`deadline`](Self::deadline), until
 /// there is an [`outcome`](Self::outcome).
 #[derive(Clone, Debug)]
@@ -24,49 +25,48 @@ pub(crate) struct Exchange {
     tracker: SocketAddr,
     /// Transaction ids of the connect and of the announce.
     transactions: [u32; 2],
-    /// The tracker's connection id and when it came.
+    /// The tracker's connection id, and the time at which it came.
     connection: Option<(u64, Instant)>,
-    /// Requests sent that were not answered, of both kinds together.
+    /// The number of unanswered requests, of both kinds together.
     tries: u32,
-    /// Packets with a wrong transaction id that came from elsewhere.
+    /// The number of packets with a wrong transaction id from other addresses.
     guesses: u32,
-    /// When to send, or to give up.
+    /// The time to send, or to give up.
     next_at: Instant,
     outcome: Option<Result<Announced, UdpError>>,
 }
 
-/// What a tracker answered, besides peers.
+/// The answer of a tracker, without the peers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Announced {
-    /// When to announce again.
+    /// The time until the next announce.
     pub intervals: Intervals,
-    /// Peers that are complete.
+    /// The number of peers that are complete.
     pub seeders: u32,
-    /// Peers that are downloading.
+    /// The number of peers that are downloading.
     pub leechers: u32,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum UdpError {
     /// The tracker refused, with this reason.
     Refused(Text),
-    /// Nothing came back.
+    /// The tracker did not answer.
     Silent,
-    /// No datagram gets there, as the host says.
+    /// The host cannot send datagrams to it.
     Unreachable,
     /// The torrent is not announced any more.
     Cancelled,
 }
 
 impl Exchange {
-    /// The family by whose address the tracker is asked.
+    /// The address family by which the tracker is asked.
     pub(crate) fn family(&self) -> Family {
         Family::of(self.tracker.ip())
     }
 
-    /// An exchange that begins at once. The transaction ids come from `rng`, whose seed a stranger must not
-    /// know.
+    /// An exchange that begins at once. The transaction ids come from `rng`. Strangers must not know its seed.
     pub(crate) fn new(now: Instant, tracker: SocketAddr, rng: &mut Rng) -> Exchange {
         Exchange {
             tracker,
@@ -79,7 +79,7 @@ impl Exchange {
         }
     }
 
-    /// The next packet to send, if one is due: where to, and its length in `packet`, which has room
+    /// The next packet to send, if one is due: its destination, and its length in `packet`, which has room
     /// for [`REQUEST_MAX`](everseed_core::tracker::udp::REQUEST_MAX) bytes. `url_data` is path and query of
     /// the tracker's URL (BEP 41).
     pub(crate) fn poll_datagram(
@@ -117,12 +117,12 @@ impl Exchange {
         }
     }
 
-    /// Ends it, as the tracker cannot be reached.
+    /// Ends the exchange, because the tracker cannot be reached.
     pub(crate) fn fail(&mut self) {
         self.outcome.get_or_insert(Err(UdpError::Unreachable));
     }
 
-    /// Takes a packet; answers whether it was meant for this exchange. Peers of the answer are handed to
+    /// Takes a packet. Returns whether it was meant for this exchange. Peers of the answer are passed to
     /// `on_peer`.
     pub(crate) fn datagram(
         &mut self,
@@ -150,7 +150,7 @@ impl Exchange {
         match response {
             Response::Connect { connection } if connecting => {
                 self.connection = Some((connection, now));
-                // It is there: what was lost before it answered is not held against it.
+                // The tracker is there, so packets that were lost before do not count any more.
                 self.tries -= 1;
                 self.next_at = now;
             }
@@ -173,7 +173,7 @@ impl Exchange {
         true
     }
 
-    /// Counts an answer that no exchange waits for, if its sender may have guessed.
+    /// Counts an unexpected answer, if its sender may have guessed.
     pub(crate) fn count_guess(&mut self, from: SocketAddr) {
         let family = Family::of(self.tracker.ip());
         if Family::of(from.ip()) == family && !self.is_tracker(from) {
@@ -181,12 +181,12 @@ impl Exchange {
         }
     }
 
-    /// How it ended, once it has.
+    /// The outcome, once there is one.
     pub(crate) fn outcome(&self) -> Option<&Result<Announced, UdpError>> {
         self.outcome.as_ref()
     }
 
-    /// When to poll again; `None` once there is an outcome.
+    /// The time to poll again; `None` once there is an outcome.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.outcome.is_none().then_some(self.next_at)
     }
@@ -202,17 +202,17 @@ impl Exchange {
     }
 }
 
-/// Requests that may go unanswered before a tracker counts as silent.
+/// The number of unanswered requests after which a tracker counts as silent.
 pub const TRIES: u32 = 3;
 
-/// How many wrong packets from other addresses than the tracker's are let pass; after that its own address
-/// alone is believed. So a stranger guesses with a chance of one in 60 million.
+/// How many wrong packets from other addresses are accepted. After that only the tracker's own address
+/// is believed. So a stranger guesses with a chance of one in 60 million.
 pub const GUESSES: u32 = 64;
 
 /// The wait for the first answer; it doubles each time (BEP 15).
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long a connection id is good for (BEP 15).
+/// How long a connection id is valid (BEP 15).
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -362,7 +362,7 @@ mod tests {
         });
         assert_eq!(peers, 1);
         assert!(matches!(exchange.outcome(), Some(Ok(_))));
-        // Who guesses is heard a few times; the tracker still is.
+        // A few guesses are accepted. The tracker is still heard afterwards.
         let mut exchange = begin(now);
         let connect = send(&mut exchange, now).unwrap();
         let good = answer(&connect, &[9; 8]);
@@ -396,7 +396,7 @@ mod tests {
                 exchange.datagram(now, tracker(), &packet, &mut nobody);
             }
         }
-        // The right id, but not what was asked for.
+        // The right id, but another action than the expected one.
         let mut early = answer(&connect, &ANSWER);
         early[3] = 1;
         exchange.datagram(now, tracker(), &early, &mut nobody);

@@ -1,11 +1,11 @@
-//! Announces to UDP trackers that are under way, each with one `Exchange` for each address family.
+//! All current announces to UDP trackers, each with one `Exchange` for each address family.
 //!
 //! An [`UdpAnnounce`] lives as long as one job of the [`announcer`](crate::discovery::announcer). The host resolves
-//! the tracker's name, moves datagrams and shows the outcome to people; the rest is done here. A tracker learns
-//! a peer's address from the packet, so that a dual-stack peer tells it twice (BEP 7). One answer makes a success:
+//! the tracker's name, moves datagrams and shows the outcome to people. The rest is done here. A tracker learns
+//! a peer's address from the packet, so a dual-stack peer announces by both families (BEP 7). One answer is a success:
 //! not every name has both families, and not every house has IPv6. The other family then has `GRACE` to answer.
 //!
-//! Invariant: who begins one hears of its end, once.
+//! Invariant: the end of each announce is reported exactly once.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -29,9 +29,9 @@ pub struct UdpAnnounce {
     /// Path and query of the tracker's URL (BEP 41).
     url_data: heapless::String<URL_MAX>,
     exchanges: [Option<Exchange>; 2],
-    /// When the family that did not answer is not waited for any more.
+    /// The time at which the wait for the other family ends.
     late_at: Option<Instant>,
-    /// Peers that were named.
+    /// The peers in the answer.
     peers: u16,
     /// Whether the host is asked to wake the torrent for them.
     wakes: bool,
@@ -42,20 +42,20 @@ pub struct UdpAnnounce {
 enum Stage {
     /// It waits for answers.
     Running,
-    /// It has an outcome, of which the host is to be told.
+    /// It has an outcome, which was not reported yet.
     Ended,
-    /// The host was told: the place is free.
+    /// The outcome was reported: the slot is free.
     Told,
 }
 
-/// How an announce ended.
+/// The end of an announce.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UdpOutcome {
     /// The job.
     pub job: Job,
-    /// What the tracker answered, or why it did not.
+    /// The tracker's answer, or the reason why there is none.
     pub result: Result<Announced, UdpError>,
-    /// Peers that it named, at most [`MAX_PEERS`], and none that is nearer to us than the tracker is.
+    /// The peers in the answer, at most [`MAX_PEERS`], and none that is nearer to us than the tracker.
     pub peers: u16,
 }
 
@@ -63,7 +63,7 @@ pub struct UdpOutcome {
 #[derive(Debug)]
 pub(crate) struct UdpTrackers<'m> {
     slots: LazyTable<'m, UdpAnnounce>,
-    /// How many are not [`Stage::Told`], so that nothing is looked at while there is none.
+    /// The number of slots that are not [`Stage::Told`]. If it is 0, no slot is looked at.
     live: usize,
 }
 
@@ -72,7 +72,7 @@ impl<'m> UdpTrackers<'m> {
         UdpTrackers { slots, live: 0 }
     }
 
-    /// Begins an announce; answers whether there is a place for it, an address and a URL that is short enough.
+    /// Begins an announce. Returns false if there is no free slot, no address, or the URL is too long.
     pub(crate) fn begin(
         &mut self,
         now: Instant,
@@ -84,7 +84,7 @@ impl<'m> UdpTrackers<'m> {
         let Ok(url_data) = heapless::String::try_from(url_data) else {
             return false;
         };
-        // The two families draw different transaction ids.
+        // The two families get different transaction ids.
         let mut rng = Rng::new(seed);
         let announce = UdpAnnounce {
             job,
@@ -111,7 +111,7 @@ impl<'m> UdpTrackers<'m> {
         room
     }
 
-    /// The next packet to send; `report` is what a tracker is told of a job.
+    /// The next packet to send. `report` gives the contents of a job's announce.
     pub(crate) fn poll_datagram(
         &mut self,
         now: Instant,
@@ -131,7 +131,7 @@ impl<'m> UdpTrackers<'m> {
         None
     }
 
-    /// Takes a packet; `on_peer` is handed what its sender may name as a peer, and of which job.
+    /// Takes a packet. `on_peer` gets the job, and each peer that its sender may name.
     pub(crate) fn datagram(
         &mut self,
         now: Instant,
@@ -168,7 +168,7 @@ impl<'m> UdpTrackers<'m> {
         }
     }
 
-    /// Notes that no datagram gets to this address.
+    /// Notes that datagrams cannot be sent to this address.
     pub(crate) fn unreachable(&mut self, now: Instant, addr: SocketAddr) {
         for announce in self.running() {
             let asked = |e: &&mut Exchange| e.is_tracker(addr);
@@ -178,7 +178,7 @@ impl<'m> UdpTrackers<'m> {
         }
     }
 
-    /// Gives up trackers that were silent for long enough, and jobs that are not `wanted` any more.
+    /// Gives up trackers that were silent for too long, and jobs that are not `wanted` any more.
     pub(crate) fn tick(&mut self, now: Instant, wanted: impl Fn(AnnounceId) -> bool) {
         for announce in self.running() {
             let exchanges = announce.exchanges.iter_mut().flatten();
@@ -190,7 +190,7 @@ impl<'m> UdpTrackers<'m> {
         }
     }
 
-    /// The next announce that has ended. Its outcome can be read until another one begins.
+    /// The next announce that has ended. Its outcome can be read until another announce begins.
     pub(crate) fn poll(&mut self) -> Option<Job> {
         if self.live == 0 {
             return None;
@@ -202,7 +202,7 @@ impl<'m> UdpTrackers<'m> {
         Some(announce.job)
     }
 
-    /// Has the host asked to wake the torrent of an announce that has ended, if it named peers.
+    /// Notes that the torrent of an ended announce should be woken, if the answer has peers.
     pub(crate) fn wake_for(&mut self, id: AnnounceId) -> bool {
         let its = |a: &&mut UdpAnnounce| a.job.id == id && a.stage == Stage::Told;
         let announce = self.slots.iter_mut().find(its);
@@ -213,7 +213,7 @@ impl<'m> UdpTrackers<'m> {
         })
     }
 
-    /// The next torrent that is to be woken.
+    /// The next torrent to wake.
     pub(crate) fn poll_wake(&mut self) -> Option<TorrentId> {
         let mut all = self.slots.iter_mut();
         let announce = all.find(|announce| announce.wakes)?;
@@ -221,12 +221,12 @@ impl<'m> UdpTrackers<'m> {
         Some(announce.job.torrent)
     }
 
-    /// What the tracker answered, of an announce that has ended just now.
+    /// The tracker's answer to an announce that has just ended.
     pub(crate) fn answer(&self, id: AnnounceId) -> Option<Announced> {
         self.outcome(id)?.result.ok()
     }
 
-    /// How an announce ended of which [`poll`](Self::poll) told just now.
+    /// The end of the announce that [`poll`](Self::poll) has just returned.
     pub(crate) fn outcome(&self, id: AnnounceId) -> Option<UdpOutcome> {
         let its = |a: &&UdpAnnounce| a.stage == Stage::Told && a.job.id == id;
         let announce = self.slots.iter().find(its)?;
@@ -237,7 +237,7 @@ impl<'m> UdpTrackers<'m> {
         })
     }
 
-    /// When to [`tick`](Self::tick) or to [`poll_datagram`](Self::poll_datagram) again.
+    /// The time to call [`tick`](Self::tick) or [`poll_datagram`](Self::poll_datagram) again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         if self.live == 0 {
             return None;
@@ -247,7 +247,7 @@ impl<'m> UdpTrackers<'m> {
     }
 
     fn running(&mut self) -> impl Iterator<Item = &mut UdpAnnounce> {
-        // Nothing is looked at while there is none.
+        // Without announces, no slot is looked at.
         let all = self
             .slots
             .iter_mut()
@@ -265,7 +265,7 @@ impl UdpAnnounce {
             .min()
     }
 
-    /// Makes one outcome of two, when both are there or the second is late.
+    /// Makes one outcome of two, when there are both or the second is late.
     fn settle(&mut self, now: Instant) {
         let (mut waits, mut best) = (false, None);
         for exchange in self.exchanges.iter().flatten() {
@@ -289,7 +289,7 @@ impl UdpAnnounce {
 
 type Outcome = Result<Announced, UdpError>;
 
-/// Of two outcomes the one that says more about the tracker; of two answers the longer interval.
+/// The outcome of two that says more about the tracker. Of two answers the longer interval counts.
 fn better<'a>(first: Option<&'a Outcome>, second: &'a Outcome) -> &'a Outcome {
     let telling = |outcome: &Outcome| match outcome {
         Ok(announced) => (4, announced.intervals.interval_s()),
@@ -304,16 +304,16 @@ fn better<'a>(first: Option<&'a Outcome>, second: &'a Outcome) -> &'a Outcome {
     }
 }
 
-/// Peers of one announce that are kept.
+/// The number of peers that are kept of one announce.
 pub const MAX_PEERS: u16 = 200;
 
 /// The longest path and query of a tracker's URL in bytes: two options of BEP 41.
 pub const URL_MAX: usize = 510;
 
-/// Announces at a time, more than the announcer has jobs in flight.
+/// The number of announces at a time: more than the announcer has jobs in flight.
 pub const MOST: u32 = 16;
 
-/// How long the second family is waited for when the first has answered.
+/// How long to wait for the second family after the first has answered.
 const GRACE: Duration = Duration::from_secs(5);
 
 const _: () = assert!(size_of::<UdpAnnounce>() <= 1200);
@@ -531,7 +531,7 @@ mod tests {
         let mut wrong = good.clone();
         wrong[7] ^= 1;
         let stranger = addr("192.0.2.66:1");
-        // What is no tracker's answer, as a DHT node's, is no guess.
+        // A packet that is no answer of a tracker, such as one of a DHT node, does not count as a guess.
         for _ in 0..1000 {
             udp.datagram(now, stranger, b"d1:ad2:id20:", &mut |_, _| {});
         }

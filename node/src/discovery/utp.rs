@@ -1,33 +1,33 @@
-//! uTP (BEP 29), which is not spoken here: its calls are refused.
+//! uTP (BEP 29) is not supported: its calls are refused.
 //!
-//! A client that tries uTP first would wait for a time-out, as our UDP socket takes its packets. So it gets a RESET, and
+//! A client that tries uTP first would wait for a time-out, because our UDP socket is open. So it gets a RESET, and
 //! calls by TCP at once.
 
 use core::net::SocketAddr;
 
-/// Bytes of a packet's header.
+/// The length of a packet's header in bytes.
 const HEADER: usize = 20;
 /// The first byte of a call: type 4 (SYN), version 1.
 const SYN: u8 = 0x41;
 /// The first byte of a refusal: type 3 (RESET), version 1.
 const RESET: u8 = 0x31;
 
-/// The caller who is to be refused next. Who calls before he was told calls again by himself: the newest has the place.
+/// The refusal that is sent next. A caller who gets none calls again, so a newer call replaces an older one.
 #[derive(Default, Debug)]
 pub(crate) struct Utp {
     refused: Option<(SocketAddr, [u8; HEADER])>,
 }
 
 impl Utp {
-    /// Takes a packet if it is a call, and says whether it was one. Nothing that is not a call is answered, so that
-    /// two nodes never answer each other; and a refusal is not longer than what it answers.
+    /// Takes a packet. Returns whether it was a call. Only calls are answered, so that
+    /// two nodes never answer each other's answers. A refusal is not longer than the call.
     pub(crate) fn datagram(&mut self, from: SocketAddr, packet: &[u8]) -> bool {
         let Some(call) = packet.first_chunk::<HEADER>().filter(|c| c[0] == SYN) else {
             return false;
         };
         let mut refusal = [0; HEADER];
         refusal[0] = RESET;
-        // By the connection's id, and by the number of the packet that is acknowledged, the caller knows what is meant.
+        // The caller recognizes its call by the connection id and the acknowledged packet number.
         refusal[2..4].copy_from_slice(&call[2..4]);
         refusal[18..20].copy_from_slice(&call[16..18]);
         self.refused = Some((from, refusal));

@@ -1,37 +1,37 @@
-//! Bans: the origins that sent bad pieces, and for how long each is refused.
+//! Bans: the origins that sent bad pieces. Each is refused for some time.
 //!
 //! An origin is an IPv4 address or an IPv6 /64, as ports and peer ids cost nothing. It is banned at
-//! [`BANNED_AT`] strikes, for [`BAN`]. [`CREDIT`] good pieces that it had a share in take a strike away;
-//! [`BAN`] without a new strike takes all. When the table is full, a new one takes the place of the one that was
-//! charged longest ago, those that are not banned first.
+//! [`BANNED_AT`] strikes, for [`BAN`]. A strike is taken away for [`CREDIT`] good pieces with blocks from it, and all
+//! strikes after [`BAN`] without a new one. When the table is full, a new origin replaces one that is not banned; if all
+//! are banned, one of these. Of several it replaces the one whose last strike is the oldest.
 
 use core::time::Duration;
 
 use everseed_core::time::Instant;
 
-/// Strikes at which an origin is banned.
+/// The number of strikes at which an origin is banned.
 pub(crate) const BANNED_AT: u8 = 4;
 
 /// How long a ban lasts, and how long strikes are remembered.
 const BAN: Duration = Duration::from_secs(3600);
 
-/// Good pieces that are worth a strike.
+/// The number of good pieces for which a strike is taken away.
 const CREDIT: u8 = 16;
 
-/// Origins that are remembered.
+/// The number of origins that are remembered.
 const PLACES: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Charge {
     origin: u64,
     strikes: u8,
-    /// Good pieces since a strike was taken away last.
+    /// The number of good pieces since a strike was taken away.
     good: u8,
-    /// When it was charged last.
+    /// The time of its last strike.
     at: Instant,
 }
 
-/// The table, in the order of the last charges.
+/// The table, in the order of the last strikes.
 #[derive(Debug)]
 pub(crate) struct Bans {
     charges: heapless::Vec<Charge, PLACES>,
@@ -44,7 +44,7 @@ impl Bans {
         }
     }
 
-    /// Charges an origin; answers whether it is banned.
+    /// Gives an origin a strike. Returns whether it is banned now.
     pub(crate) fn charge(&mut self, now: Instant, origin: u64, strikes: u8) -> bool {
         self.charges.retain(|c| now - c.at < BAN);
         let known = self.charges.iter().position(|c| c.origin == origin);
@@ -61,12 +61,12 @@ impl Bans {
             good: 0,
             at: now,
         };
-        // A place was made.
+        // The lines above made room.
         let _ = self.charges.push(charge);
         strikes >= BANNED_AT
     }
 
-    /// An origin had a share in a good piece.
+    /// Notes that a good piece has blocks from an origin.
     pub(crate) fn credit(&mut self, origin: u64) {
         let known = self.charges.iter_mut().find(|c| c.origin == origin);
         if let Some(charge) = known {

@@ -1,14 +1,14 @@
-//! [`Stage`] of a torrent: its metadata is fetched, as long as only the info-hash is known; then its content.
+//! [`Stage`] of a torrent: first its metadata is fetched, if only the info-hash is known, then its content.
 
 use everseed_core::time::Instant;
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
-    /// The metadata is fetched; since when the current size is tried.
+    /// The metadata is fetched. The time at which the current size was first tried.
     Metadata { since: Instant },
-    /// The metadata is here and has the right hash; whether the host was told.
+    /// The metadata is here and has the right hash. Whether this was reported to the host.
     Fetched { told: bool },
-    /// The metadata is known: content is fetched and served.
+    /// The metadata is known. Content is fetched and served.
     Content,
 }

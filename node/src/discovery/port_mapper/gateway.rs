@@ -1,49 +1,49 @@
-//! [`Gateway`]: the router that is to forward a port, by which [`Protocol`] it is asked, and its [`Refusal`]s.
+//! [`Gateway`]: the router that is asked to forward a port. [`Protocol`]: how it is asked. [`Refusal`]: why it refuses.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use everseed_core::portmap::ssdp;
 
-/// The router that the routes name, and us in its network. Both addresses are of one family.
+/// The router from the routing table, and our address in its network. Both addresses are of one family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gateway {
-    /// Its address.
+    /// The router's address.
     pub ip: IpAddr,
-    /// The number of the interface, for an IPv6 address of the link.
+    /// The number of the interface, for a link-local IPv6 address.
     pub scope_id: u32,
-    /// Our address there, to which it is to forward.
+    /// Our address in its network, to which it should forward.
     pub client: IpAddr,
 }
 
-/// By what a router was asked.
+/// The protocol by which a router was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
-    /// RFC 6887.
+    /// PCP (RFC 6887).
     Pcp,
-    /// RFC 6886.
+    /// NAT-PMP (RFC 6886).
     NatPmp,
-    /// The internet gateway device, of either version.
+    /// UPnP (internet gateway device, version 1 or 2).
     Upnp,
 }
 
-/// Why a router forwards nothing.
+/// The reason why a router forwards nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// Its owner does not allow it.
     NotAllowed,
-    /// It has no address outside just now.
+    /// It has no public address now.
     NoNetwork,
     /// Its table is full.
     Full,
-    /// All ports that were tried are forwarded to others.
+    /// All ports that were tried are forwarded to other machines.
     Taken,
-    /// It sees us at another address: there is a NAT before it.
+    /// It sees us at another address, because there is a NAT in between.
     OtherAddress,
-    /// It speaks UPnP, but forwards nothing by it.
+    /// It supports UPnP, but has no service that forwards ports.
     NoService,
-    /// What it answers cannot be read.
+    /// Its answer cannot be read.
     Malformed,
-    /// With a number of its own.
+    /// Another error, with this number.
     Other(u16),
 }
 
@@ -56,7 +56,7 @@ impl Gateway {
         }
     }
 
-    /// The group that routers listen to.
+    /// The multicast group on which routers listen.
     pub(super) fn group(&self) -> SocketAddr {
         match self.ip {
             IpAddr::V4(_) => (Ipv4Addr::new(239, 255, 255, 250), ssdp::PORT).into(),
@@ -67,7 +67,7 @@ impl Gateway {
         }
     }
 
-    /// Whether an address may be the router's.
+    /// Whether an address can be the router's.
     pub(super) fn may_be(&self, ip: IpAddr) -> bool {
         let same_network = match (ip, self.client) {
             (IpAddr::V6(ip), IpAddr::V6(client)) => {

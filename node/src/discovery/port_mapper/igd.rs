@@ -1,10 +1,10 @@
-//! [`Igd`]: the state machine of a router that is called by UPnP.
+//! [`Igd`]: the state machine for a router that is asked by UPnP.
 //!
-//! It is searched for three times within four seconds, each time by another name; then its description is fetched, its
-//! services are tried until one has an address outside, and that one is called for each port. Every step is derived
-//! from what is known, and one call is made at a time.
+//! The router is searched for three times within four seconds, each time as another kind of device. Then its
+//! description is fetched, and its services are tried until one has a public address. That one is called for each port.
+//! The next step is derived from what is known so far, and only one call is made at a time.
 //!
-//! Nobody but the router that the routes name is believed: see [`Igd::search_answered`].
+//! Only answers of the router in the routing table are believed: see [`Igd::search_answered`].
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use core::time::Duration;
@@ -22,36 +22,36 @@ use super::lease::{LONGEST_PAUSE, Leases, NEVER, pause};
 pub(super) struct Igd {
     gateway: Gateway,
     pub(super) leases: Leases,
-    /// What the router calls the pinhole of each.
+    /// The router's number for the pinhole of each lease.
     pinholes: [u16; 2],
-    /// Whether ports are asked for without an end, as the router wants it.
+    /// Whether ports are asked for without a lifetime, because the router demands it.
     for_ever: bool,
-    /// Ports outside that were taken, of the lease that is asked for.
+    /// The number of public ports that were taken, for the current lease.
     taken: u32,
-    /// Searches of this round.
+    /// The number of searches in this round.
     searches: u32,
-    /// Where its description is.
+    /// The URL of its description.
     location: Option<(SocketAddr, Path)>,
     services: heapless::Vec<Service, { upnp::SERVICES }>,
-    /// Which one is called.
+    /// The service that is called.
     service: usize,
-    /// The address outside.
+    /// The public address.
     pub(super) outside: Option<IpAddr>,
-    /// Whether that is to be asked for.
+    /// Whether to ask for the public address.
     asks_outside: bool,
-    /// Whether a call is being made.
+    /// Whether a call waits for its answer.
     calling: Option<Call>,
-    /// When the next step is taken.
+    /// The time of the next step.
     next_at: Instant,
     rounds: u32,
-    /// Why the last round came to nothing, and why this one does so far.
+    /// The reason why the last round failed, and the one why this round fails so far.
     pub(super) refusal: Option<Refusal>,
     reason: Option<Refusal>,
     stopping: bool,
     rng: Rng,
 }
 
-/// A call of the router.
+/// A call to the router.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Call {
     Describe,
@@ -84,18 +84,18 @@ impl Igd {
         }
     }
 
-    /// Whether it forwards the port that counts.
+    /// Whether it forwards the TCP port.
     pub(super) fn is_mapped(&self) -> bool {
         let tcp = self.leases.first();
         tcp.is_some_and(|tcp| tcp.until.is_some()) && self.outside.is_some()
     }
 
-    /// Whether a round came to nothing.
+    /// Whether a round has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.rounds > 0 && !self.is_mapped()
     }
 
-    /// Begins anew at once.
+    /// Begins again at once.
     pub(super) fn begin(&mut self, now: Instant) {
         (self.refusal, self.rounds) = (None, 0);
         self.leases.iter_mut().for_each(|lease| lease.ask_at = now);
@@ -105,12 +105,12 @@ impl Igd {
     pub(super) fn stop(&mut self, now: Instant) {
         (self.stopping, self.next_at) = (true, now);
         if self.services.get(self.service).is_none() {
-            // It is not there any more.
+            // The router is gone.
             self.leases.iter_mut().for_each(|lease| lease.until = None);
         }
     }
 
-    /// Whether it has nothing to do after it was stopped.
+    /// Whether everything is done after [`stop`](Self::stop).
     pub(super) fn is_done(&self) -> bool {
         self.stopping && self.leases.iter().all(|lease| lease.until.is_none())
     }
@@ -128,13 +128,13 @@ impl Igd {
         self.leases.iter().any(|lease| lease.ask_at <= now)
     }
 
-    /// Whether it is searched for, and answers are wanted.
+    /// Whether a search waits for answers.
     pub(super) fn is_searching(&self) -> bool {
         !self.stopping && self.location.is_none() && self.searches > 0
     }
 
-    /// The next question to whoever may be a router, if one is due: to whom, and its length in `out`. Each is
-    /// sent twice, to the group and to the router alone, as some hear only the one or the other.
+    /// The next search packet, if one is due: its destination, and its length in `out`. Each packet is
+    /// sent twice, to the group and to the router itself, because some routers answer only one of them.
     pub(super) fn poll_search(
         &mut self,
         now: Instant,
@@ -150,7 +150,7 @@ impl Igd {
         }
         let (round, alone) = (self.searches / 2, self.searches % 2 == 1);
         let target = match (round, self.gateway.ip) {
-            // Pinholes came with the second version.
+            // Only version 2 has pinholes.
             (0, IpAddr::V6(_)) | (1, IpAddr::V4(_)) => ssdp::Target::Gateway(2),
             (0, IpAddr::V4(_)) | (1, IpAddr::V6(_)) => ssdp::Target::Gateway(1),
             _ => ssdp::Target::Root,
@@ -166,8 +166,8 @@ impl Igd {
         Some((to, ssdp::search(target, to, out)?))
     }
 
-    /// Takes an answer to a search. It has to come from the router, and to name the router. In IPv6 that has many
-    /// addresses, so one of the same network will do.
+    /// Takes an answer to a search. It has to come from the router, and its URL has to be at the router. In IPv6 a
+    /// router has many addresses, so every address of the same network is accepted.
     pub(super) fn search_answered(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         if !self.is_searching() || !self.gateway.may_be(from.ip()) {
             return;
@@ -192,7 +192,7 @@ impl Igd {
         self.next_at = now;
     }
 
-    /// What is called next.
+    /// The next call.
     fn next_call(&self, now: Instant) -> Option<Call> {
         let mut leases = self.leases.iter();
         if self.stopping {
@@ -208,8 +208,8 @@ impl Igd {
         })
     }
 
-    /// The next call to it, if one is due: to whom, and the length of the request in `out`. Ports are not asked for
-    /// unless it `may_map`.
+    /// The next call, if one is due: its destination, and the length of the request in `out`. Ports are asked for only
+    /// if `may_map` is set.
     pub(super) fn poll_call(
         &mut self,
         now: Instant,
@@ -290,7 +290,7 @@ impl Igd {
                 Ok(upnp::Answer::Address(ip)) if ip != Ipv4Addr::UNSPECIFIED => {
                     (self.outside, self.asks_outside) = (Some(ip.into()), false);
                 }
-                // Another one may be connected.
+                // Another service may have a public address.
                 _ => {
                     self.service += 1;
                     if self.service >= self.services.len() {
@@ -327,7 +327,7 @@ impl Igd {
         }
     }
 
-    /// What was found is of no use: something else may answer to the next search.
+    /// The device that was found is of no use. Another one may answer the next search.
     fn go_on_searching(&mut self, now: Instant, reason: Refusal) {
         (self.location, self.reason, self.next_at) = (None, Some(reason), now);
         self.services.clear();
@@ -350,14 +350,14 @@ impl Igd {
             false => lease.grant(now, external, LEASE),
         }
         if at == 0 {
-            // The other is best at the same port.
+            // UDP should get the same public port as TCP.
             for other in self.leases.iter_mut().filter(|l| l.until.is_none()) {
                 other.external = external;
             }
         }
         (self.taken, self.rounds, self.refusal) = (0, 0, None);
         if !self.is_due(now) {
-            // When the next time has come, its address may be another one, and so may where it is found.
+            // At the renewal, its public address and the URL of its description may have changed.
             (self.searches, self.reason) = (0, None);
             self.asks_outside = self.gateway.ip.is_ipv4();
         }
@@ -387,7 +387,7 @@ impl Igd {
                 }
             }
             CallError::Code(NOT_AUTHORIZED | NO_PINHOLES) => Refusal::NotAllowed,
-            // Callers are let in without it.
+            // The router lets callers in without a pinhole.
             CallError::Code(NO_FIREWALL) => return self.granted(now, at, upnp::Answer::Done),
             CallError::Code(code) => Refusal::Other(code),
             CallError::Malformed => Refusal::Malformed,
@@ -396,7 +396,7 @@ impl Igd {
         lease.until = None;
         self.taken = 0;
         if at > 0 {
-            // UDP alone.
+            // Only UDP fails.
             lease.ask_at = now + LONGEST_PAUSE;
             return;
         }
@@ -413,7 +413,7 @@ impl Igd {
             .for_each(|lease| lease.wait(now, pause));
     }
 
-    /// When to poll again, if it `may_map` from that time on.
+    /// The time to poll again, if ports may be asked for from `may_map_at` on.
     pub(super) fn deadline(&self, may_map_at: Instant) -> Instant {
         if self.calling.is_some() || self.is_done() {
             return NEVER;
@@ -433,18 +433,18 @@ impl Igd {
     }
 }
 
-/// How often it is searched for.
+/// The number of searches in a round.
 pub(super) const SEARCHES: u32 = 3;
 
-/// How much longer than before an answer is waited for.
+/// The time by which each wait for an answer is longer than the one before.
 const SEARCH_STEP: Duration = Duration::from_millis(1000);
 
-/// Ports outside that are tried when some are taken, and where these are.
+/// The number of public ports that are tried if some are taken, and the first of them.
 const PORTS: u32 = 8;
 const FIRST_PORT: u16 = 10_000;
 const RANGE: u32 = 50_000;
 
-/// The numbers of errors: of UPnP, of WANIPConnection, and of WANIPv6FirewallControl.
+/// Error numbers of UPnP, of WANIPConnection, and of WANIPv6FirewallControl.
 const INVALID_ARGS: u16 = 402;
 const FAILED: u16 = 501;
 const NOT_AUTHORIZED: u16 = 606;

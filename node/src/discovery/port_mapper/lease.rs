@@ -1,4 +1,4 @@
-//! [`Lease`]: a port that a router forwards, or is to forward.
+//! [`Lease`]: a port that a router forwards or should forward.
 
 use core::time::Duration;
 
@@ -11,15 +11,15 @@ pub(super) struct Lease {
     pub(super) transport: Transport,
     /// Our port.
     pub(super) internal: u16,
-    /// The port outside: which it is, or which we would like.
+    /// The public port: the one that is forwarded, or the one that we want.
     pub(super) external: u16,
-    /// Until when the router forwards it.
+    /// The time until which the router forwards it.
     pub(super) until: Option<Instant>,
-    /// When the router is asked next.
+    /// The time of the next request.
     pub(super) ask_at: Instant,
 }
 
-/// TCP first, which counts; UDP as well if that is wanted.
+/// The lease for TCP, and the one for UDP if that is wanted.
 pub(super) type Leases = heapless::Vec<Lease, 2>;
 
 impl Lease {
@@ -37,7 +37,7 @@ impl Lease {
             .collect()
     }
 
-    /// The router forwards the port for so long.
+    /// The router forwards the port for this long.
     pub(super) fn grant(&mut self, now: Instant, external: u16, lifetime: Duration) {
         let lifetime = lifetime.clamp(SHORTEST, LONGEST);
         self.external = external;
@@ -45,19 +45,20 @@ impl Lease {
         self.ask_at = now + lifetime / 4 * 3;
     }
 
-    /// The same until it is told otherwise. It is asked all the same: it forgets when it is restarted.
+    /// The router forwards the port without an end. It is asked again anyway, because a restarted router has forgotten
+    /// it.
     pub(super) fn grant_for_ever(&mut self, now: Instant, external: u16) {
         self.external = external;
         self.until = Some(NEVER);
         self.ask_at = now + LEASE / 4 * 3;
     }
 
-    /// Notes that the time is over.
+    /// Notes that the lease has ended.
     pub(super) fn expire(&mut self, now: Instant) {
         self.until = self.until.filter(|until| *until > now);
     }
 
-    /// Sets when the router is asked again that did not answer: after half of the time that is left; if none is left,
+    /// Sets the next request after one without an answer: after half of the time that is left. If none is left,
     /// after `pause`.
     pub(super) fn wait(&mut self, now: Instant, pause: Duration) {
         let left = self.until.map(|until| until.since(now) / 2);
@@ -65,7 +66,7 @@ impl Lease {
     }
 }
 
-/// How long a router is left alone after so many rounds of questions that came to nothing: a minute, then twice as
+/// The pause after this many failed rounds: a minute, then twice as
 /// long each time, two hours at most.
 pub(super) fn pause(rounds: u32) -> Duration {
     (FIRST_PAUSE * 2u32.saturating_pow(rounds.saturating_sub(1).min(7))).min(LONGEST_PAUSE)
@@ -74,14 +75,14 @@ pub(super) fn pause(rounds: u32) -> Duration {
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(7200);
 
-/// How long a lease is, whatever a router says: one that grants seconds is not asked all the time.
+/// The shortest lease: a router that grants only seconds is not asked all the time.
 const SHORTEST: Duration = Duration::from_secs(120);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// A port is asked for no sooner again than this.
+/// The least time between two requests for a port.
 const SHORTEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The end of time.
+/// A time that never comes.
 pub(super) const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 #[cfg(test)]
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn it_is_asked_for_again_in_time() {
-        // What the router grants: until when that is believed, and when it is asked again.
+        // The lifetime that the router grants, the end of the lease, and the next request.
         for (granted, until, ask) in [
             (3600, 3600, 2700),
             (10, 120, 90),
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_router_that_is_silent_is_left_alone() {
-        // Seconds that the lease still has, the pause: when the router is asked again.
+        // Seconds until the lease ends, the pause, and the next request.
         for (left, pause, ask) in [
             (None, 300, 300),
             (Some(400), 300, 200),

@@ -1,16 +1,17 @@
-//! The port mapper: it has a router forward our port, or let callers in, by PCP, NAT-PMP or UPnP.
+//! The port mapper asks a router to forward our port, or to let callers in, by PCP, NAT-PMP or UPnP.
 //!
 //! A [`PortMapper`] is a function of time and packets like the rest of the engine. It asks the router of one family: in
 //! IPv4 for a port at its address, in IPv6 for a pinhole in its firewall.
 //!
-//! - PCP is asked first, then NAT-PMP, and a router that speaks UPnP is searched for meanwhile. It is called for a port
-//!   when the others have not answered within 0.1 s. The first that forwards the port is stayed with.
-//! - A lease is asked for an hour, and anew when three quarters have passed; or at once, if the router's epoch shows
+//! - The router is asked by PCP first, then by NAT-PMP. Meanwhile a UPnP router is searched for. It is asked for a port
+//!   if there is no answer by the others within 0.1 s. The first protocol that works is used from then on.
+//! - A port is asked for an hour, and again after three quarters of it; or at once, if the router's epoch shows
 //!   that it was restarted.
-//! - A router that says nothing gets 9 packets of PCP and NAT-PMP in 11 s, and 6 of SSDP in 6 s. So it goes
-//!   again after a minute, and then after twice as long each time, up to two hours.
+//! - A silent router gets 9 packets of PCP and NAT-PMP in 11 s, and 6 of SSDP in 6 s. This is done
+//!   again after a minute, then after twice as long each time, up to two hours.
 //!
-//! A host makes one for each router that its routes name, and a new one when that or our address has changed.
+//! A host makes a port mapper for each router in its routing table, and a new one when the router or our address
+//! changes.
 
 mod gateway;
 mod igd;
@@ -31,45 +32,45 @@ use self::igd::Igd;
 use self::lease::{Lease, NEVER};
 use self::router::Router;
 
-/// How it stands.
+/// The state of the port mapping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// Nobody has answered yet.
+    /// There is no answer yet.
     Asking,
     /// The port is forwarded.
     Mapped {
-        /// By what it was asked.
+        /// The protocol that worked.
         by: Protocol,
-        /// Where callers come in: the address, and the port of TCP.
+        /// The public address, with the port of TCP.
         outside: SocketAddr,
-        /// The port of UDP, if that is forwarded too.
+        /// The public port of UDP, if that is forwarded too.
         udp: Option<u16>,
     },
-    /// The router does not do it.
+    /// The router refuses.
     Refused(Protocol, Refusal),
-    /// Nobody answers.
+    /// The router does not answer.
     Silent,
 }
 
 /// See the module.
 ///
-/// Send what the three polls give, until each gives nothing, after whatever comes and at the
-/// [`deadline`](Self::deadline); then look at the [`standing`](Self::standing). What came is handed over by
+/// After each packet and answer, and at the deadline, call the three poll functions until each returns `None`, and send
+/// what they return: see [`deadline`](Self::deadline). Then read the [`standing`](Self::standing). Pass answers to
 /// [`router_said`](Self::router_said), [`search_answered`](Self::search_answered) and [`called`](Self::called).
 #[derive(Clone, Debug)]
 pub struct PortMapper {
     gateway: Gateway,
     router: Router,
     igd: Igd,
-    /// When UPnP may be used at the earliest.
+    /// The time from which UPnP may be used.
     upnp_at: Instant,
-    /// Whether the port was forwarded when it was looked last.
+    /// Whether the port was forwarded at the last look.
     was_mapped: bool,
     stopping: bool,
 }
 
 impl PortMapper {
-    /// One that begins at once. `tcp` and `udp` are the ports that we listen on, and `seed` is not to be guessed.
+    /// A port mapper that begins at once. `tcp` and `udp` are the ports that we listen on. Nobody may guess `seed`.
     pub fn new(
         now: Instant,
         gateway: Gateway,
@@ -89,7 +90,7 @@ impl PortMapper {
         }
     }
 
-    /// Where the router hears PCP and NAT-PMP.
+    /// The router's address for PCP and NAT-PMP.
     pub fn router(&self) -> SocketAddr {
         self.gateway.at(ROUTER_PORT)
     }
@@ -105,7 +106,7 @@ impl PortMapper {
         len
     }
 
-    /// Takes a packet from [`router`](Self::router), and from nobody else.
+    /// Takes a packet from [`router`](Self::router). Packets of others must not be passed.
     pub fn router_said(&mut self, now: Instant, packet: &[u8]) {
         if !self.igd.is_mapped() {
             self.router.received(now, packet);
@@ -113,14 +114,14 @@ impl PortMapper {
         }
     }
 
-    /// Notes that nobody listens at [`router`](Self::router).
+    /// Notes that [`router`](Self::router) has the port closed.
     pub fn router_is_deaf(&mut self, now: Instant) {
         if !self.router.is_mapped() {
             self.router.give_up(now, None, None);
         }
     }
 
-    /// The next packet in search of a router that speaks UPnP: to whom, and its length in `packet`, likewise.
+    /// The next packet to search for a UPnP router: its destination, and its length in `packet`, as above.
     pub fn poll_search(&mut self, now: Instant, packet: &mut [u8]) -> Option<(SocketAddr, usize)> {
         match self.router.is_mapped() {
             true => None,
@@ -128,18 +129,18 @@ impl PortMapper {
         }
     }
 
-    /// Whether answers to a search are waited for.
+    /// Whether a search waits for answers.
     pub fn is_searching(&self) -> bool {
         !self.router.is_mapped() && self.igd.is_searching()
     }
 
-    /// Takes a packet that came where searches are sent from.
+    /// Takes a packet that came to the socket from which searches are sent.
     pub fn search_answered(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         self.igd.search_answered(now, from, packet);
     }
 
-    /// The next request by HTTP: to whom, and its length in `request`, which has room for [`REQUEST_MAX`] bytes. One is
-    /// made at a time; its answer goes to [`called`](Self::called).
+    /// The next HTTP request: its destination, and its length in `request`, which has room for [`REQUEST_MAX`] bytes.
+    /// One is made at a time; its answer goes to [`called`](Self::called).
     pub fn poll_call(&mut self, now: Instant, request: &mut [u8]) -> Option<(SocketAddr, usize)> {
         let call = match self.router.is_mapped() {
             true => None,
@@ -151,13 +152,13 @@ impl PortMapper {
         call
     }
 
-    /// Takes the status and the body of an answer, or `None` if there was none that can be read.
+    /// Takes the status and the body of an HTTP answer, or `None` if there was none or it could not be read.
     pub fn called(&mut self, now: Instant, answer: Option<(u16, &[u8])>) {
         self.igd.called(now, answer);
         self.begin_if_lost(now);
     }
 
-    /// When to poll again.
+    /// The time to poll again.
     pub fn deadline(&self, now: Instant) -> Instant {
         let upnp = match self.router.is_mapped() {
             true => NEVER,
@@ -170,7 +171,7 @@ impl PortMapper {
         upnp.min(router)
     }
 
-    /// How it stands.
+    /// The state of the port mapping.
     pub fn standing(&self) -> Standing {
         let (router, igd) = (&self.router, &self.igd);
         let (by, leases, outside) = match router.is_mapped() {
@@ -192,7 +193,7 @@ impl PortMapper {
         }
     }
 
-    /// Whether an answer is waited for, or something is to be asked now.
+    /// Whether a request waits for its answer, or one is due.
     pub fn is_busy(&self, now: Instant) -> bool {
         let leases = match self.router.is_mapped() {
             true => &self.router.leases,
@@ -201,19 +202,19 @@ impl PortMapper {
         leases.iter().any(|lease| lease.ask_at <= now)
     }
 
-    /// Has the router forward nothing any more. Go on polling until it [`is_done`](Self::is_done), for a second or so.
+    /// Asks the router to stop forwarding. Go on polling until it [`is_done`](Self::is_done), for a second or so.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
         self.router.stop(now);
         self.igd.stop(now);
     }
 
-    /// Whether the router forwards nothing any more, as far as it answers.
+    /// Whether the router has stopped forwarding, or does not answer.
     pub fn is_done(&self) -> bool {
         self.router.is_done() && self.igd.is_done()
     }
 
-    /// When UPnP may be used for ports.
+    /// The time from which UPnP may be used for ports.
     fn may_map_at(&self, now: Instant) -> Instant {
         match self.router.has_failed() {
             true => now.min(self.upnp_at),
@@ -221,7 +222,7 @@ impl PortMapper {
         }
     }
 
-    /// Begins anew if the port is not forwarded any more.
+    /// Begins again if the port is not forwarded any more.
     fn begin_if_lost(&mut self, now: Instant) {
         let mapped = self.router.is_mapped() || self.igd.is_mapped();
         if self.was_mapped && !mapped && !self.stopping {
@@ -233,15 +234,15 @@ impl PortMapper {
     }
 }
 
-/// Room that is enough for every packet.
+/// The length of the longest packet.
 pub const PACKET_MAX: usize = if pcp::REQUEST_LEN > 256 {
     pcp::REQUEST_LEN
 } else {
     256
 };
 
-/// Room that is enough for every request.
+/// The length of the longest request.
 pub const REQUEST_MAX: usize = upnp::REQUEST_MAX;
 
-/// How long PCP and NAT-PMP have before UPnP is used.
+/// The time that PCP and NAT-PMP have before UPnP is used.
 const HEAD_START: Duration = Duration::from_millis(100);

@@ -1,8 +1,8 @@
-//! [`Router`]: the state machine of a router that is asked by PCP, or by NAT-PMP if it speaks nothing newer.
+//! [`Router`]: the state machine for a router that is asked by PCP, or by NAT-PMP if it does not support PCP.
 //!
-//! One question is asked at a time: for a port that is due, or for the address outside, which NAT-PMP does not say
-//! with the port. The first question of a round may go unanswered [`TRIES`] times, a quarter of a second longer each
-//! time: 11 seconds in all.
+//! One request is sent at a time: for a port that is due, or for the public address. NAT-PMP does not send that
+//! with the port. The first request of a round is sent up to [`TRIES`] times, and each wait is a quarter of a second
+//! longer: 11 seconds in all.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -19,28 +19,28 @@ use super::lease::{LONGEST_PAUSE, Lease, Leases, NEVER, pause};
 pub(super) struct Router {
     /// Our address in its network.
     client: IpAddr,
-    /// What it speaks, once it has answered.
+    /// Its protocol, once it has answered.
     dialect: Option<Protocol>,
     pub(super) leases: Leases,
     nonces: [pcp::Nonce; 2],
-    /// Its address outside.
+    /// Its public address.
     pub(super) outside: Option<IpAddr>,
-    /// Whether that is to be asked for, in NAT-PMP.
+    /// Whether to ask for the public address, with NAT-PMP.
     asks_outside: bool,
     epoch: Option<Epoch>,
-    /// Packets of this question that were sent.
+    /// How often this request was sent.
     tries: u32,
-    /// When the next one is sent, if there is a question.
+    /// The time of the next packet, if there is a request.
     next_at: Instant,
-    /// Rounds of questions that came to nothing, one after the other.
+    /// The number of failed rounds in a row.
     rounds: u32,
-    /// Why it does not do it.
+    /// The reason of its refusal.
     pub(super) refusal: Option<Refusal>,
-    /// Whether it is to forward nothing any more.
+    /// Whether it should stop forwarding.
     stopping: bool,
 }
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Question {
     Outside,
@@ -68,18 +68,18 @@ impl Router {
         }
     }
 
-    /// Whether it forwards the port that counts.
+    /// Whether it forwards the TCP port.
     pub(super) fn is_mapped(&self) -> bool {
         let tcp = self.leases.first();
         tcp.is_some_and(|tcp| tcp.until.is_some()) && self.outside.is_some()
     }
 
-    /// Whether a round came to nothing.
+    /// Whether a round has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.rounds > 0 && !self.is_mapped()
     }
 
-    /// What it is asked by.
+    /// The protocol by which it is asked.
     pub(super) fn protocol(&self) -> Protocol {
         match self.dialect {
             Some(dialect) => dialect,
@@ -88,19 +88,19 @@ impl Router {
         }
     }
 
-    /// Begins anew at once, as if nothing had been asked.
+    /// Begins again at once, as if nothing had been asked.
     pub(super) fn begin(&mut self, now: Instant) {
         (self.tries, self.rounds, self.next_at) = (0, 0, now);
         (self.refusal, self.asks_outside) = (None, true);
         self.leases.iter_mut().for_each(|lease| lease.ask_at = now);
     }
 
-    /// Has it forward nothing any more.
+    /// Makes it stop forwarding.
     pub(super) fn stop(&mut self, now: Instant) {
         (self.stopping, self.tries, self.next_at) = (true, 0, now);
     }
 
-    /// Whether it has nothing to do after it was stopped.
+    /// Whether everything is done after [`stop`](Self::stop).
     pub(super) fn is_done(&self) -> bool {
         self.stopping && self.leases.iter().all(|lease| lease.until.is_none())
     }
@@ -117,7 +117,7 @@ impl Router {
         })
     }
 
-    /// When to poll again.
+    /// The time to poll again.
     pub(super) fn deadline(&self) -> Instant {
         if self.stopping {
             return if self.is_done() { NEVER } else { self.next_at };
@@ -128,7 +128,7 @@ impl Router {
         ends.fold(ask_at, Instant::min)
     }
 
-    /// The next packet to it, if one is due: its length in `out`.
+    /// The next packet to the router, if one is due: its length in `out`.
     pub(super) fn poll(&mut self, now: Instant, out: &mut [u8]) -> Option<usize> {
         if !self.stopping {
             self.leases.iter_mut().for_each(|lease| lease.expire(now));
@@ -187,9 +187,9 @@ impl Router {
         })
     }
 
-    /// Takes a packet that came from it.
+    /// Takes a packet from the router.
     pub(super) fn received(&mut self, now: Instant, packet: &[u8]) {
-        // Nobody asked.
+        // No request waits for an answer.
         if self.tries == 0 {
             return;
         }
@@ -304,7 +304,7 @@ impl Router {
         }
     }
 
-    /// Has every port asked for anew if it was restarted since it said something last.
+    /// Asks for every port again if the router was restarted since its last answer.
     fn compare(&mut self, now: Instant, epoch_s: u32) {
         let epoch = Epoch::new(epoch_s, now);
         let before = self.epoch.replace(epoch);
@@ -328,7 +328,7 @@ impl Router {
         }
         let had = lease.external;
         lease.grant(now, external, Duration::from_secs(lifetime_s.into()));
-        // The other is best at the same port.
+        // UDP should get the same public port as TCP.
         if lease.transport == Transport::Tcp && Some(had) == tcp {
             for other in self.leases.iter_mut().filter(|l| l.until.is_none()) {
                 other.external = external;
@@ -337,7 +337,7 @@ impl Router {
         (self.refusal, self.rounds) = (None, 0);
         self.ask_next(now);
         if !self.leases.iter().any(|lease| lease.ask_at <= now) {
-            // When the next time has come, its address may be another one.
+            // At the renewal, its public address may have changed.
             self.asks_outside = true;
         }
     }
@@ -348,7 +348,7 @@ impl Router {
 
     fn refused(&mut self, now: Instant, refusal: Refusal, wait: Option<Duration>) {
         match self.question(now) {
-            // UDP alone.
+            // Only UDP fails.
             Some(Question::Map(at)) if at > 0 => {
                 if let Some(lease) = self.leases.get_mut(at) {
                     lease.until = None;
@@ -371,7 +371,7 @@ impl Router {
         }
     }
 
-    /// Ends a round that came to nothing, for a reason or in silence.
+    /// Ends a failed round, with the reason, or with `None` if the router is silent.
     pub(super) fn give_up(
         &mut self,
         now: Instant,
@@ -391,18 +391,18 @@ impl Router {
             .for_each(|lease| lease.wait(now, pause));
         (self.tries, self.next_at) = (0, now);
         self.asks_outside = true;
-        // It may be another router by now.
+        // There may be another router by now.
         self.dialect = self.dialect.filter(|_| refusal.is_some());
     }
 }
 
-/// How often a question is asked.
+/// How often a request is sent.
 pub(super) const TRIES: u32 = 9;
 
-/// Questions of the first round that are in PCP; the others are for routers that ignore what they do not know.
+/// How many packets of the first round are PCP. The others are NAT-PMP, for routers that ignore unknown versions.
 const PCP_TRIES: u32 = 4;
 
-/// How much longer than before an answer is waited for.
+/// The time by which each wait for an answer is longer than the one before.
 const STEP: Duration = Duration::from_millis(250);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
