@@ -249,8 +249,8 @@ impl Library {
             log::info!("{shown}: it stays asleep, as all that are awake have peers");
             if waking.verify {
                 // Not at once: it would be opened again and again until somebody goes.
-                self.to_verify.push(id);
-                self.verify_after = Some(Instant::now() + POLL);
+                self.sleepers.to_verify.push(id);
+                self.sleepers.verify_after = Some(Instant::now() + POLL);
             }
             return engine.sleep(id);
         }
@@ -405,13 +405,13 @@ impl Library {
         torrents.notices.tell(Notice::Stopped(shown));
         engine.remove(id);
         self.waking.retain(|waking| waking.id != id);
-        self.to_verify.retain(|&other| other != id);
+        self.sleepers.to_verify.retain(|&other| other != id);
         torrents.wakes.retain(|(other, _)| *other != id);
         torrents.state.parted_with(sleeper.info_hash());
         torrents.catalogue.borrow_mut().remove(id);
         torrents.tracker.borrow_mut().remove(sleeper.info_hash());
         // If it still exists, it counts as new.
-        self.more = true;
+        self.scans.more = true;
     }
 }
 

@@ -56,7 +56,7 @@ impl Library {
         }
         self.described = added;
         // The next scan handles sleeping ones.
-        self.more = true;
+        self.scans.more = true;
         let mut at = 0;
         while let Some(managed) = self.items.get_mut(at) {
             at += 1;

@@ -31,7 +31,10 @@ impl Session {
             self.execute(engine, command);
         }
         // Whoever asks it to stop does not wait for a disk that does not answer.
-        self.stopped |= self.library.is_stuck() && self.commands.ask_to_stop();
+        let Session {
+            library, commands, ..
+        } = self;
+        self.stopped |= library.sleepers.is_stuck() && commands.ask_to_stop();
     }
 
     /// Carries out one command.
@@ -217,7 +220,7 @@ impl Library {
             managed.set_goal(torrents, goal);
         }
         self.config.download = Some(goal.clone());
-        self.next_goals = Some(Instant::now());
+        self.sleepers.next_goals = Some(Instant::now());
         self.next_poll = Instant::now();
     }
 
@@ -237,7 +240,7 @@ impl Library {
 
     /// The running scan no longer counts.
     fn watches_changed(&mut self) {
-        (self.survey, self.surveying) = (self.survey + 1, false);
+        self.scans.begin_anew();
         self.next_poll = Instant::now();
     }
 }

@@ -4,11 +4,9 @@
 //! Invariant: an item is stopped only if its folder was looked at and it was not there. If the folder itself is away,
 //! its items stay.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use everseed_core::geometry::TorrentId;
 use everseed_core::hash::InfoHash;
 use tz::TimeZone;
 
@@ -21,8 +19,9 @@ use super::load::{LoadRequest, LoadSettings, Purpose, Ticket};
 use super::loader::Loader;
 use super::network::Network;
 use super::notice::Notice;
+use super::scans::Scans;
 use super::scout::Scout;
-use super::sleeper_command::SleeperCommand;
+use super::sleeper_command::SleeperCommands;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
 use super::watch::Watch;
@@ -45,20 +44,7 @@ pub(super) struct Library {
     pub(super) items: Vec<LibraryItem>,
     pub(super) watches: Vec<Watch>,
     pub(super) scout: Scout,
-    /// The number of the present set of watched folders; it changes with them.
-    pub(super) survey: u64,
-    /// Whether the scout is scanning them.
-    pub(super) surveying: bool,
-    /// The number of scans begun, and of scans whose report has arrived.
-    pub(super) surveys: (u64, u64),
-    /// The begin of the present scan, unless it was logged that it takes long.
-    pub(super) surveying_since: Option<Instant>,
-    /// The value of `more` at that time.
-    pub(super) more_before: bool,
-    /// Whether the folders hold more than was added so far.
-    pub(super) more: bool,
-    /// The logged reason why no more is added.
-    pub(super) full: String,
+    pub(super) scans: Scans,
     /// The logged reason why content waits.
     pub(super) said_why_content_waits: String,
     /// The number of descriptions added in this run when content was last compared with them.
@@ -68,18 +54,10 @@ pub(super) struct Library {
     /// The most torrents that are known, awake and asleep.
     pub(super) most_known: usize,
     pub(super) loader: Loader,
-    /// Sleeping torrents that are to be verified.
-    pub(super) to_verify: Vec<TorrentId>,
-    /// When that goes on, if all that are awake had peers.
-    pub(super) verify_after: Option<Instant>,
+    /// What is being done to sleeping torrents.
+    pub(super) sleepers: SleeperCommands,
     /// The begin of this session.
     pub(super) begun: Instant,
-    /// The next time at which it is looked which sleeping torrents have reached their goal.
-    pub(super) next_goals: Option<Instant>,
-    /// That look, while it goes on. Commands do not wait for it.
-    pub(super) looks_for_goals: Option<SleeperCommand>,
-    /// Commands that are being carried out for sleeping torrents, in their order.
-    pub(super) for_sleepers: VecDeque<SleeperCommand>,
     /// The sender of commands for what is found in watched folders.
     pub(super) commands: Commands,
     /// Starts work that writes to the disk or waits for it.
@@ -116,24 +94,14 @@ impl Library {
             items: Vec::new(),
             watches: Vec::new(),
             scout: Scout::new(torrents.state.clone(), torrents.alarm.clone()),
-            survey: 0,
-            surveying: false,
-            surveys: (0, 0),
-            surveying_since: None,
-            more_before: false,
-            more: false,
-            full: String::new(),
+            scans: Scans::default(),
             said_why_content_waits: String::new(),
             described: 0,
             waking: Vec::new(),
             most_known: room.torrents + room.asleep,
             loader,
-            to_verify: Vec::new(),
-            verify_after: None,
+            sleepers: SleeperCommands::new(),
             begun: Instant::now(),
-            next_goals: Some(Instant::now()),
-            looks_for_goals: None,
-            for_sleepers: VecDeque::new(),
             commands,
             spawner,
             next_poll: Instant::now(),
@@ -255,7 +223,7 @@ impl Library {
             }
             _ => false,
         };
-        let unread = self.surveying && self.watches.iter().any(|watch| !watch.is_read());
+        let unread = self.scans.is_running() && self.watches.iter().any(|watch| !watch.is_read());
         if now >= until || !unread && !self.items.iter().any(unsure) {
             self.starting = None;
             engine.pause_listening(None);
@@ -299,7 +267,7 @@ impl Library {
                 ItemStage::Behind(hash) if !torrents.hold(engine, hash) => managed.purpose(),
                 _ => continue,
             };
-            let fresh = managed.complete_at >= self.surveys.1;
+            let fresh = managed.complete_at >= self.scans.reported();
             if managed.is_found_content() && (content_waits || fresh) {
                 continue;
             }
@@ -417,9 +385,6 @@ pub(super) fn stop(torrents: &mut Torrents, engine: &mut Engine, managed: &Libra
 
 /// The interval at which folders and the network are looked at: 360 times an hour, from memory.
 pub(super) const POLL: Duration = Duration::from_secs(10);
-
-/// The duration of a scan after which it is logged.
-pub(super) const LONG_LOOK: Duration = Duration::from_secs(120);
 
 /// The time after a start at which unneeded state is first removed.
 const PRUNE_AFTER: Duration = Duration::from_secs(20);

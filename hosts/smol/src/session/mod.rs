@@ -12,7 +12,7 @@
 //! | `torrents`, `awake`, `torrent` | all torrents; those that are awake; one of these from its first check to its end |
 //! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `sleeper_command`, `silence`, `turns`, `renewal`, `content` and `links` change them |
 //! | `loader`, `load`, `opener`, `kept`, `claims`, `fetch`, `download`, `loaded` | from a path to a torrent, on threads of their own |
-//! | `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
+//! | `scans`, `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
 //! | `listening`, `network`, `reach` | the addresses that we listen on, and those that others are told |
 
 mod announcing;
@@ -50,6 +50,7 @@ mod reload;
 mod renewal;
 mod room;
 mod scan;
+mod scans;
 mod scout;
 mod signals;
 mod silence;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::command::{Addition, Command, Found, Gone, Which};
 use super::index::{is_link, is_torrent, names_torrent};
 use super::item::{ItemStage, LONGEST_PAUSE, LibraryItem};
-use super::library::{LONG_LOOK, Library, stop};
+use super::library::{Library, stop};
 use super::room::MOST_KNOWN;
 use super::scout::{FolderChanges, KnownPath, ScoutReport, ScoutRequest, Survey};
 use super::torrent::ManagedTorrent;
@@ -25,24 +25,13 @@ use crate::text::escape;
 impl Library {
     /// Starts a scan of the watched folders, unless one is running.
     pub(super) fn scan(&mut self, torrents: &Torrents, engine: &Engine) {
-        if self.surveying {
-            if self
-                .surveying_since
-                .is_some_and(|since| since.elapsed() >= LONG_LOOK)
-            {
-                self.surveying_since = None;
-                log::warn!(
-                    "the watched folders are being looked at for {} s: one of their disks may not answer; what is \
-                     new is not seen until it does",
-                    LONG_LOOK.as_secs()
-                );
-            }
-            return;
+        if self.scans.is_running() {
+            return self.scans.say_if_long();
         }
         if self.watches.is_empty() {
             return;
         }
-        let more = std::mem::take(&mut self.more);
+        let more = std::mem::take(&mut self.scans.more);
         self.say_if_full(engine, more);
         let items = self.items.iter().filter(|managed| managed.folder.is_some());
         let items = items.map(|managed| KnownPath {
@@ -52,7 +41,7 @@ impl Library {
         let mut roots: Vec<PathBuf> = torrents.awake.iter().map(|t| t.content.root()).collect();
         roots.sort_unstable();
         let survey = Survey {
-            number: self.survey,
+            number: self.scans.set(),
             watches: self.watches.clone(),
             links: self.config.seed.links,
             restless: more && self.has_places(engine),
@@ -62,10 +51,9 @@ impl Library {
             roots,
             downloads: self.config.download.is_some(),
         };
-        self.more_before = more;
-        self.surveying = self.scout.ask(ScoutRequest::Survey(survey));
-        self.surveys.0 += u64::from(self.surveying);
-        self.surveying_since = Some(Instant::now());
+        if self.scout.ask(ScoutRequest::Survey(survey)) {
+            self.scans.begin(more);
+        }
     }
 
     /// Removes the state of torrents that are gone, once a day, when it is known which torrents there are.
@@ -77,7 +65,7 @@ impl Library {
         let unsure = |managed: &LibraryItem| managed.stage.is_coming() || away(managed);
         let read = |watch: &Watch| watch.is_read() && watch.last_message.is_empty();
         if self.next_prune > now
-            || self.more
+            || self.scans.more
             || self.items.iter().any(unsure)
             || !self.watches.iter().all(read)
         {
@@ -107,21 +95,21 @@ impl Library {
             match report {
                 ScoutReport::Seen(path, seen) => self.seen(torrents, engine, &path, seen),
                 ScoutReport::Pruned => {}
-                ScoutReport::Surveyed(number, found) if number == self.survey => {
-                    self.surveying = false;
-                    self.surveys.1 = self.surveys.0;
-                    self.surveyed(torrents, engine, found);
+                ScoutReport::Surveyed(set, found) => {
+                    // If the set of watched folders has changed meanwhile, the next scan tells of them.
+                    let Some(more_before) = self.scans.end(set) else {
+                        continue;
+                    };
+                    self.surveyed(torrents, engine, found, more_before);
                     let complete = |managed: &LibraryItem| {
                         managed.is_found_content()
                             && managed.stage == ItemStage::Ready
-                            && managed.complete_at >= self.surveys.1
+                            && managed.complete_at >= self.scans.reported()
                     };
                     if self.items.iter().any(complete) {
                         self.next_poll = Instant::now();
                     }
                 }
-                // The set of watched folders has changed meanwhile.
-                ScoutReport::Surveyed(..) => {}
             }
         }
         any
@@ -133,6 +121,7 @@ impl Library {
         torrents: &mut Torrents,
         engine: &mut Engine,
         folders: Vec<(Watch, Result<Option<FolderChanges>, String>)>,
+        more_before: bool,
     ) {
         let coming = |m: &LibraryItem| m.stage.is_coming() && is_torrent(&m.item.path);
         let mut coming = self.items.iter().any(coming);
@@ -140,16 +129,16 @@ impl Library {
             match found {
                 Ok(Some(found)) => {
                     watch.last_message.clear();
-                    self.more |= found.more;
+                    self.scans.more |= found.more;
                     coming |= !found.new.is_empty();
                     if !coming {
                         say_left_out(&mut watch, &found);
                     }
                     self.send_changes(torrents, engine, &watch.folder, found);
                 }
-                Ok(None) => self.more |= self.more_before,
+                Ok(None) => self.scans.more |= more_before,
                 Err(error) => {
-                    self.more |= self.more_before;
+                    self.scans.more |= more_before;
                     if watch.last_message != error {
                         log::error!("{error}");
                         watch.last_message = error;
@@ -185,10 +174,10 @@ impl Library {
         } else {
             String::new()
         };
-        if self.full != why && !why.is_empty() {
+        if self.scans.full != why && !why.is_empty() {
             log::error!("more is in the watched folders than is seeded: {why}");
         }
-        self.full = why;
+        self.scans.full = why;
     }
 
     /// The number of new torrent files and of other new items that may be added. Torrents that run have their own
@@ -216,7 +205,7 @@ impl Library {
         let coming = items.filter(|managed| managed.stage.is_coming()).count();
         let (room, room_for_others) = self.places(engine);
         let room = if torrents { room } else { room_for_others };
-        self.more && !self.surveying && room > 0 && room >= coming
+        self.scans.more && !self.scans.is_running() && room > 0 && room >= coming
     }
 
     /// Whether there is room for more.
@@ -251,7 +240,7 @@ impl Library {
         });
         for command in gone.into_iter().chain(new) {
             // If a command was not taken, the folder is read again.
-            self.more |= !self.commands.send(command);
+            self.scans.more |= !self.commands.send(command);
         }
     }
 
@@ -272,7 +261,7 @@ impl Library {
         match managed.stage {
             ItemStage::Settling(_) if asked && same => {
                 managed.stage = ItemStage::Ready;
-                managed.complete_at = self.surveys.0;
+                managed.complete_at = self.scans.begun();
                 if managed.is_found_content() {
                     self.next_poll = Instant::now();
                 }

@@ -1,5 +1,6 @@
 //! A command for torrents that sleep: which are meant, and the thread that reads them from the catalogue.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use everseed_core::geometry::TorrentId;
 use everseed_disk::read_torrent;
 
 use super::command::Which;
@@ -18,6 +20,38 @@ use crate::logging::flood::EVENT;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::dormant::DormantTorrent;
 use crate::storage::state::StateFolder;
+
+/// What is being done to sleeping torrents.
+pub(super) struct SleeperCommands {
+    /// Commands that are being carried out, in their order.
+    pub(super) waiting: VecDeque<SleeperCommand>,
+    /// The next time at which it is looked which have reached their goal.
+    pub(super) next_goals: Option<Instant>,
+    /// That look, while it goes on. Commands do not wait for it.
+    pub(super) looks_for_goals: Option<SleeperCommand>,
+    /// Those that are to be verified.
+    pub(super) to_verify: Vec<TorrentId>,
+    /// When that goes on, if all that are awake had peers.
+    pub(super) verify_after: Option<Instant>,
+}
+
+impl SleeperCommands {
+    pub(super) fn new() -> SleeperCommands {
+        SleeperCommands {
+            waiting: VecDeque::new(),
+            next_goals: Some(Instant::now()),
+            looks_for_goals: None,
+            to_verify: Vec::new(),
+            verify_after: None,
+        }
+    }
+
+    /// Whether a command waits for a disk that has not answered for long.
+    pub(super) fn is_stuck(&self) -> bool {
+        let first = self.waiting.front();
+        first.is_some_and(|command| command.moved_at.elapsed() >= STUCK)
+    }
+}
 
 /// What a command does to each torrent that sleeps and is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,6 +234,9 @@ fn say_nothing_there(which: &Which) {
 
 /// Sleepers that are read before the session takes them; each may take [`LONGEST`](crate::storage::catalogue) bytes.
 const READ_AHEAD: usize = 8;
+
+/// The time after which a disk that tells nothing of the catalogue keeps nobody from stopping the session.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// Stack of the thread that reads, in bytes.
 const STACK: usize = 256 * 1024;

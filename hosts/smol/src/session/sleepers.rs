@@ -52,7 +52,7 @@ impl Library {
         match &command.stage {
             Stage::Waits(meant) if meant.is_nobody(&torrents.catalogue.borrow()) => command.end(),
             _ => {
-                self.for_sleepers.push_back(command);
+                self.sleepers.waiting.push_back(command);
                 torrents.alarm.ring();
             }
         }
@@ -65,21 +65,21 @@ impl Library {
         engine: &mut Engine,
     ) -> bool {
         let until = Instant::now() + SLICE;
-        if let Some(mut look) = self.looks_for_goals.take()
+        if let Some(mut look) = self.sleepers.looks_for_goals.take()
             && !self.go_on_with(torrents, engine, &mut look, until)
         {
-            self.looks_for_goals = Some(look);
+            self.sleepers.looks_for_goals = Some(look);
         }
-        while let Some(mut command) = self.for_sleepers.pop_front() {
+        while let Some(mut command) = self.sleepers.waiting.pop_front() {
             if self.go_on_with(torrents, engine, &mut command, until) {
                 command.end();
-                self.to_verify
-                    .sort_unstable_by_key(|id| (id.slot, id.tenancy));
-                self.to_verify.dedup();
+                let to_verify = &mut self.sleepers.to_verify;
+                to_verify.sort_unstable_by_key(|id| (id.slot, id.tenancy));
+                to_verify.dedup();
                 self.next_poll = Instant::now();
                 continue;
             }
-            self.for_sleepers.push_front(command);
+            self.sleepers.waiting.push_front(command);
             return false;
         }
         true
@@ -122,12 +122,6 @@ impl Library {
             command.moved_at = Instant::now();
         }
         ended
-    }
-
-    /// Whether a command waits for a disk that has not answered for long.
-    pub(super) fn is_stuck(&self) -> bool {
-        let first = self.for_sleepers.front();
-        first.is_some_and(|command| command.moved_at.elapsed() >= STUCK)
     }
 
     /// Changes a torrent that slept when it was read. Returns false if it is left as it is, which is told for all of them.
@@ -175,7 +169,7 @@ impl Library {
                     Some(why) => torrents
                         .notices
                         .tell(Notice::NotVerified { path: &path, why }),
-                    None => self.to_verify.push(id),
+                    None => self.sleepers.to_verify.push(id),
                 }
             }
             Change::LookForGoal if *reached => torrents.end_sleeper(engine, id, sleeper),
@@ -201,17 +195,17 @@ impl Library {
 
     /// Looks which of those that sleep have reached their goal: when it has changed, and once an hour if it is a time.
     pub(super) fn look_for_goals(&mut self, torrents: &Torrents, now: Instant) {
-        if self.next_goals.is_none_or(|at| now < at) {
+        if self.sleepers.next_goals.is_none_or(|at| now < at) {
             return;
         }
         let goal = self.config.download.as_ref().and_then(Goal::of);
         let has_time = goal.is_some_and(|goal| goal.time.is_some());
-        self.next_goals = has_time.then_some(now + GOALS);
+        self.sleepers.next_goals = has_time.then_some(now + GOALS);
         let meant = Meant::Goal(goal, Arc::clone(&torrents.state), self.begun.elapsed());
         let catalogue = torrents.catalogue.borrow();
         if catalogue.count() > 0 && (goal.is_some() || catalogue.has_any_ended()) {
             let look = SleeperCommand::new(Change::LookForGoal, Which::All, true, meant);
-            self.looks_for_goals = Some(look);
+            self.sleepers.looks_for_goals = Some(look);
             torrents.alarm.ring();
         }
     }
@@ -219,12 +213,15 @@ impl Library {
     /// Has one of those that are to be verified woken, unless one is.
     pub(super) fn verify_sleepers(&mut self, torrents: &mut Torrents, engine: &mut Engine) {
         let busy = |torrents: &Torrents| torrents.awake.iter().any(|t| t.checked().is_some());
-        let waits = self.verify_after.is_some_and(|at| Instant::now() < at);
+        let waits = self
+            .sleepers
+            .verify_after
+            .is_some_and(|at| Instant::now() < at);
         if waits || self.waking.iter().any(|waking| waking.verify) || busy(torrents) {
             return;
         }
-        self.verify_after = None;
-        while let Some(id) = self.to_verify.pop() {
+        self.sleepers.verify_after = None;
+        while let Some(id) = self.sleepers.to_verify.pop() {
             if let Some(waking) = self.waking.iter_mut().find(|waking| waking.id == id) {
                 waking.verify = true;
                 return;
@@ -241,7 +238,7 @@ impl Library {
             match self.open(torrents, engine, id, Vec::new(), true) {
                 Opening::Begun => {}
                 Opening::Refused => continue,
-                Opening::Later => self.to_verify.push(id),
+                Opening::Later => self.sleepers.to_verify.push(id),
             }
             return;
         }
@@ -260,6 +257,3 @@ const GOALS: Duration = Duration::from_secs(3600);
 /// The time that one turn takes for those that sleep, and the most of them.
 const SLICE: Duration = Duration::from_millis(20);
 pub(super) const MOST_A_TURN: usize = 256;
-
-/// The time after which a disk that tells nothing of the catalogue keeps nobody from stopping the session.
-const STUCK: Duration = Duration::from_secs(5);

@@ -143,7 +143,7 @@ fn a_service_goes_on_with_all_that_version_0_1_0_had() {
     assert_eq!(session.torrents.catalogue.borrow().count(), 2);
     world.hears(&mut session, &["seeding c"]);
     turns_until(&mut session, |Session { library, .. }| {
-        library.surveys.1 > 1
+        library.scans.reported() > 1
     });
     assert_eq!(*world.heard.lock().unwrap(), [""; 0]);
     assert_eq!(session.torrents.catalogue.borrow().paused(), 0);

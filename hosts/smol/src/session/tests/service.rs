@@ -18,10 +18,15 @@ use crate::options::seed::SeedArgs;
 use crate::session::Session;
 use crate::session::command::{Command, SessionLimits, Which};
 use crate::session::item::{ItemStage, LibraryItem};
+use crate::session::sleeper_command::SleeperCommands;
 use crate::session::sleepers::MOST_A_TURN;
 use crate::session::watch::settle_mark;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::dormant::DormantTorrent;
+
+fn sleepers(Session { library, .. }: &Session) -> &SleeperCommands {
+    &library.sleepers
+}
 
 /// Two torrents in a watched folder, and a place for one of them to be awake.
 struct Watched {
@@ -293,7 +298,7 @@ fn what_sleeps_is_verified() {
     let heard = ["verified b (4, 4)", "verified a (0, 4)", "missing a (4, 4)"];
     watched.world.hears(&mut session, &heard);
     assert!(Watched::awake(&session).contains(&watched.hashes[0]));
-    assert!(session.library.to_verify.is_empty());
+    assert!(sleepers(&session).to_verify.is_empty());
 }
 
 /// What has a goal may sleep, and reaches it there: by the time that passes, or because another goal is set.
@@ -351,11 +356,12 @@ fn goals_of_what_sleeps() {
         assert!(session.commands.send(command));
         session.turn(Duration::ZERO).unwrap();
         turns_until(&mut session, |session| {
-            session.library.looks_for_goals.is_none()
-                && session
-                    .library
-                    .next_goals
-                    .is_none_or(|at| at > Instant::now())
+            let SleeperCommands {
+                looks_for_goals,
+                next_goals,
+                ..
+            } = sleepers(session);
+            looks_for_goals.is_none() && next_goals.is_none_or(|at| at > Instant::now())
         });
         let catalogue = session.torrents.catalogue.borrow();
         assert_eq!(catalogue.has_ended(id.slot), reached, "{shown}");
@@ -422,7 +428,7 @@ fn commands_for_thousands_that_sleep() {
         }
         let until = Instant::now() + Duration::from_secs(120);
         let mut is = before;
-        while is != expected || !session.library.for_sleepers.is_empty() {
+        while is != expected || !sleepers(&session).waiting.is_empty() {
             assert!(Instant::now() < until, "{is}");
             session.turn(Duration::from_millis(100)).unwrap();
             let next = paused(&session);
@@ -448,7 +454,7 @@ fn what_sleeps_and_cannot_be_verified() {
     });
     let heard = std::mem::take(&mut *watched.world.heard.lock().unwrap());
     assert!(heard[0].starts_with("not verified a"), "{heard:?}");
-    assert!(session.library.to_verify.is_empty());
+    assert!(sleepers(&session).to_verify.is_empty());
     for command in [Command::Pause(a()), Command::Verify(a())] {
         assert!(session.commands.send(command));
     }
@@ -468,8 +474,8 @@ fn pausing_outlives_a_restart() {
     session.farewell().unwrap();
     drop(session);
     let mut session = watched.open();
-    turns_until(&mut session, |session| {
-        session.library.surveys.1 > 0 && watched.world.heard.lock().unwrap().len() > 1
+    turns_until(&mut session, |Session { library, .. }| {
+        library.scans.reported() > 0 && watched.world.heard.lock().unwrap().len() > 1
     });
     let heard = std::mem::take(&mut *watched.world.heard.lock().unwrap());
     assert_eq!(heard, ["paused a.torrent", "paused b.torrent"]);
@@ -516,9 +522,7 @@ fn whatever_is_commanded() {
         for _ in 0..=rng.below(4) {
             session.turn(Duration::from_millis(5)).unwrap();
         }
-        turns_until(&mut session, |session| {
-            session.library.for_sleepers.is_empty()
-        });
+        turns_until(&mut session, |session| sleepers(session).waiting.is_empty());
         let awake = Watched::awake(&session);
         for (hash, paused) in watched.hashes.iter().zip(paused) {
             assert!(!paused || !awake.contains(hash), "{round}");
