@@ -120,12 +120,7 @@ pub fn read_placed(value: &OsStr) -> Option<(u64, PathBuf)> {
 
 /// The value of an option that is on or off.
 pub fn switch(parser: &mut Parser, name: &str) -> Result<bool, Stop> {
-    let read = |text: &str| match text {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    };
-    parsed(parser, name, "on or off", read)
+    word(parser, name, &[("on", true), ("off", false)])
 }
 
 /// A host, by name or address, with a port.
@@ -145,12 +140,26 @@ pub fn host_port(parser: &mut Parser, name: &str) -> Result<String, Stop> {
 
 /// The value of `--links`.
 pub fn links(parser: &mut Parser, name: &str) -> Result<Links, Stop> {
-    let read = |text: &str| match text {
-        "beneath" => Some(Links::Beneath),
-        "follow" => Some(Links::Follow),
-        _ => None,
+    let words = [("beneath", Links::Beneath), ("follow", Links::Follow)];
+    word(parser, name, &words)
+}
+
+/// The value of an option that is one of these words; each stands for something.
+pub fn word<T: Copy>(parser: &mut Parser, name: &str, words: &[(&str, T)]) -> Result<T, Stop> {
+    let mut what = String::new();
+    for (number, (word, _)) in words.iter().enumerate() {
+        what += match words.len() - number {
+            _ if number == 0 => "",
+            1 => " or ",
+            _ => ", ",
+        };
+        what += word;
+    }
+    let read = |text: &str| {
+        let meant = words.iter().find(|(word, _)| *word == text);
+        meant.map(|(_, meaning)| *meaning)
     };
-    parsed(parser, name, "beneath or follow", read)
+    parsed(parser, name, &what, read)
 }
 
 /// The value of an option, parsed by `read`; `what` says what it should have been.

@@ -249,12 +249,7 @@ impl Fetch {
             "--incomplete" => self.incomplete = Some(args::path_of(parser, name)?),
             "--only" => self.only.push(args::text(parser, name)?),
             "--prealloc" => {
-                let read = |text: &str| match text {
-                    "sparse" => Some(false),
-                    "full" => Some(true),
-                    _ => None,
-                };
-                self.full = args::parsed(parser, name, "sparse or full", read)?;
+                self.full = args::word(parser, name, &[("sparse", false), ("full", true)])?;
             }
             "--umask" => {
                 let what = "a mask like 022 or 002 (three octal digits, the first of them 0)";

@@ -291,13 +291,12 @@ impl SeedArgs {
             "--pex" => self.pex = args::switch(parser, name)?,
             "--lsd" => self.lsd = args::switch(parser, name)?,
             "--dht" => {
-                let read = |text: &str| match text {
-                    "on" => Some(Mode::On),
-                    "read-only" => Some(Mode::ReadOnly),
-                    "off" => Some(Mode::Off),
-                    _ => None,
-                };
-                self.dht = args::parsed(parser, name, "on, read-only or off", read)?;
+                let words = [
+                    ("on", Mode::On),
+                    ("read-only", Mode::ReadOnly),
+                    ("off", Mode::Off),
+                ];
+                self.dht = args::word(parser, name, &words)?;
             }
             "--dht-node" => self.dht_nodes.push(args::host_port(parser, name)?),
             "--public-address" => {
@@ -307,12 +306,7 @@ impl SeedArgs {
                 self.public_address = Some(public);
             }
             "--port-map" => {
-                let read = |text: &str| match text {
-                    "auto" => Some(true),
-                    "off" => Some(false),
-                    _ => None,
-                };
-                self.port_map = args::parsed(parser, name, "auto or off", read)?;
+                self.port_map = args::word(parser, name, &[("auto", true), ("off", false)])?;
             }
             "--slots" => {
                 let read = |text: &str| args::number(text, 1, 5000);
@@ -331,20 +325,12 @@ impl SeedArgs {
                 self.up = Some(args::parsed(parser, name, what, args::rate)?);
             }
             "--check" => {
-                let read = |text: &str| match text {
-                    "first" => Some(CheckMode::First),
-                    "lazy" => Some(CheckMode::Lazy),
-                    _ => None,
-                };
-                self.check = args::parsed(parser, name, "first or lazy", read)?;
+                let words = [("first", CheckMode::First), ("lazy", CheckMode::Lazy)];
+                self.check = args::word(parser, name, &words)?;
             }
             "--send" => {
-                let read = |text: &str| match text {
-                    "copy" => Some(Sending::Copy),
-                    "sendfile" => Some(Sending::Sendfile),
-                    _ => None,
-                };
-                self.send = args::parsed(parser, name, "copy or sendfile", read)?;
+                let words = [("copy", Sending::Copy), ("sendfile", Sending::Sendfile)];
+                self.send = args::word(parser, name, &words)?;
             }
             "--links" => self.links = args::links(parser, name)?,
             "--trace" => self.trace = Some(args::path_of(parser, name)?),

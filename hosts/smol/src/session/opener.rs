@@ -49,6 +49,16 @@ pub(crate) struct Renewed {
     pub(crate) trackers: u64,
 }
 
+/// A torrent file that is given, not made.
+struct TorrentFile<'a> {
+    /// As its owner named it.
+    named: &'a Path,
+    /// Without links.
+    path: &'a Path,
+    copy: &'a Path,
+    metainfo: &'a Metainfo,
+}
+
 /// Searches for the files of a torrent if none is at its place. If some are missing, the check searches for them.
 fn look_around(content: &Content) {
     let until = Instant::now() + SEARCH;
@@ -144,14 +154,26 @@ impl TorrentOpener<'_> {
             Some(_) => (path.clone(), read(&path)?),
             None => kept::keep(self.state, &named, &path)?,
         };
-        self.opened(&named, &path, &copy, &metainfo, &data)
+        let file = TorrentFile {
+            named: &named,
+            path: &path,
+            copy: &copy,
+            metainfo: &metainfo,
+        };
+        self.opened(&file, &data)
     }
 
     /// Opens our copy of a torrent file as it was last seeded, because the file is being written.
     pub(crate) fn as_before(&self, path: &Path) -> Option<Result<OpenedTorrent, Trouble>> {
         let (copy, metainfo) = kept::kept(self.state, path)?;
         let data = self.data_of(path).ok()?;
-        Some(self.opened(path, path, &copy, &metainfo, &data))
+        let file = TorrentFile {
+            named: path,
+            path,
+            copy: &copy,
+            metainfo: &metainfo,
+        };
+        Some(self.opened(&file, &data))
     }
 
     /// The new contents of the torrent file `path`, if it is still the torrent that is seeded.
@@ -175,21 +197,14 @@ impl TorrentOpener<'_> {
         }))
     }
 
-    fn opened(
-        &self,
-        named: &Path,
-        path: &Path,
-        copy: &Path,
-        metainfo: &Metainfo,
-        data: &Path,
-    ) -> Result<OpenedTorrent, Trouble> {
-        let mut content = self.laid(named, path, copy, metainfo, data)?;
+    fn opened(&self, file: &TorrentFile<'_>, data: &Path) -> Result<OpenedTorrent, Trouble> {
+        let mut content = self.laid(file, data)?;
         if let Some(incomplete) = self.incomplete {
             let incomplete = std::path::absolute(incomplete);
             let incomplete = incomplete.map_err(|e| format!("--incomplete: {e}"))?;
-            let apart = apart(&incomplete, metainfo.info_hash);
+            let apart = apart(&incomplete, file.metainfo.info_hash);
             if self.lies_apart(&content, &apart) {
-                content = self.laid(named, path, copy, metainfo, &apart)?;
+                content = self.laid(file, &apart)?;
             }
         }
         say_renamed(&content);
@@ -201,14 +216,13 @@ impl TorrentOpener<'_> {
     }
 
     /// Opens the content of a torrent file in a folder.
-    fn laid(
-        &self,
-        named: &Path,
-        path: &Path,
-        copy: &Path,
-        metainfo: &Metainfo,
-        data: &Path,
-    ) -> Result<Content, Trouble> {
+    fn laid(&self, file: &TorrentFile<'_>, data: &Path) -> Result<Content, Trouble> {
+        let TorrentFile {
+            named,
+            path,
+            copy,
+            metainfo,
+        } = *file;
         let folder = self.state.folder();
         let content = Content::open(copy, metainfo, data, folder).map_err(|e| e.to_string())?;
         self.describe(named, &data.join(content.name()), metainfo.private)?;
