@@ -70,6 +70,7 @@ mod manager;
 mod many;
 mod memory;
 mod names;
+mod output;
 mod outside;
 mod owner;
 mod portmap;

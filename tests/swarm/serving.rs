@@ -3,26 +3,28 @@
 //!
 //! Most tests make disks of their own, which needs root and FUSE. `tests/run` runs them as one step.
 
+mod world;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
 use everseed_tests::disk::Disk;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{InfoHash, Message, Peer, handshake, message};
+use everseed_tests::peer::{Message, Peer, handshake};
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
 use everseed_tests::usage;
 use everseed_tests::watched::{age, config, lay};
 use everseed_tests::{PATIENCE, wait};
-use rustix::fs::{Advice, CWD, Mode, OFlags, fadvise, mkfifoat};
+use rustix::fs::{Advice, fadvise};
+pub(crate) use world::read;
+use world::{World, ask_for_metadata, downloads, drop_from_cache, large_torrent, state, watched};
 
 /// A peer requests a block from a disk that does not answer. Other peers get blocks from another disk, and this one
 /// gets its block when the disk answers again.
@@ -51,234 +53,6 @@ fn a_disk_that_does_not_answer_keeps_others_from_nothing() {
     disk.release();
     while !matches!(waits.expect("its block"), Message::Piece { .. }) {}
     seeder.stop();
-}
-
-/// The terminal that shows the log was stopped. Connected peers are served, and others come and go. When the terminal
-/// goes on, it shows the lines that were kept and the number of those that were not.
-#[test]
-fn a_log_that_nobody_reads_keeps_nobody_waiting() {
-    let (net, dir) = (Net::new(), Dir::new("serving"));
-    let pipe = dir.join("log");
-    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
-    let open = |nonblocking: bool| {
-        let mut options = File::options();
-        options.read(true).write(true);
-        let flags = if nonblocking {
-            OFlags::NONBLOCK
-        } else {
-            OFlags::empty()
-        };
-        options.custom_flags(flags.bits().cast_signed());
-        options.open(&pipe).expect("a pipe")
-    };
-    let mut log = open(true);
-    let content = Content::file("fast.bin", 1 << 20, 2);
-    let to_pipe = format!("exec \"$@\" 2> '{}'", pipe.display());
-    let setup = Setup::new(content.path(), net.addr(Family::V4)).args(["-vv"]);
-    let mut seeder = setup.under(["sh", "-c", &to_pipe, "sh"]).start(&dir);
-    let (addr, hash) = (seeder.addr(), seeder.info_hash());
-    let mut served = Peer::unchoked(addr, hash, true);
-    read(&mut served, 0..64);
-    fill_up(&mut log);
-    for _ in 0..400 {
-        let mut caller = Peer::connect(addr);
-        caller.send(&handshake(hash, true));
-        let mut answer = [0; 68];
-        caller.stream.read_exact(&mut answer).expect("a handshake");
-    }
-    read(&mut served, 0..64);
-    // A thread reads the log from here to its end.
-    let said = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut log, mut said) = (open(false), Vec::new());
-            let mut bytes = [0; 4096];
-            while !said.ends_with(END) {
-                let len = log.read(&mut bytes).expect("a log");
-                said.extend_from_slice(&bytes[..len]);
-            }
-            String::from_utf8_lossy(&said).into_owned()
-        });
-        read(&mut served, 0..64);
-        seeder.stop();
-        open(false).write_all(END).expect("a pipe");
-        reader.join().expect("what was said")
-    });
-    assert!(said.contains(": connected, "), "{said}");
-    assert!(said.contains(" more lines "), "{said}");
-}
-
-/// No program reads the output of a service, neither its results nor its log. The service still serves new files in its
-/// watched folder, and stops on a signal.
-#[test]
-fn a_service_whose_output_nobody_reads() {
-    let (net, dir) = (Net::new(), Dir::new("unread"));
-    let share = dir.sub("share");
-    let pipe = dir.join("pipe");
-    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).expect("a pipe");
-    let mut options = File::options();
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let options = options.read(true).write(true).custom_flags(flags);
-    let mut unread = options.open(&pipe).expect("a pipe");
-    let to_pipe = format!("exec \"$@\" > '{}' 2>&1", pipe.display());
-    let content = Content::file("fast.bin", 1 << 20, 2);
-    let listen = net.addr(Family::V4);
-    let config = format!(
-        "log = \"debug\"\nwatch = \"{}\"\ndata = \"{}\"\n",
-        share.display(),
-        content.parent().display()
-    );
-    for full_from_the_start in [true, false] {
-        if full_from_the_start {
-            fill_up(&mut unread);
-        } else {
-            while unread.read(&mut [0; 4096]).is_ok() {}
-        }
-        let wrapper = ["sh", "-c", &to_pipe, "sh"].map(str::to_owned);
-        let mut service = Service::start(&dir, listen, &config, &wrapper);
-        wait("it to listen", PATIENCE, || {
-            std::net::TcpStream::connect(listen).ok()
-        });
-        fill_up(&mut unread);
-        let torrent = share.join("fast.torrent");
-        let hash = make(content.path(), &torrent, &[]);
-        age(&torrent);
-        wait("it to be seeded", PATIENCE, || {
-            service.process.assert_alive();
-            let mut peer = Peer::connect(listen);
-            peer.send(&handshake(hash, true));
-            peer.stream.read_exact(&mut [0; 68]).ok()
-        });
-        read(&mut Peer::unchoked(listen, hash, true), 0..64);
-        service.stop();
-        fs::remove_file(&torrent).expect("to take it away");
-    }
-}
-
-/// Fills a pipe to the last byte.
-fn fill_up(pipe: &mut File) {
-    for len in [4096, 1] {
-        while pipe.write(&[b'\n'; 4096][..len]).is_ok() {}
-    }
-}
-
-/// The line that the test writes behind a log.
-const END: &[u8] = b"the end";
-
-/// A service whose state, watched folder and downloads lie on three slow disks, which note the thread of each call. It
-/// also seeds a file on another disk, to a connected peer.
-struct World {
-    listen: SocketAddr,
-    state: SlowDisk,
-    watched: SlowDisk,
-    downloads: SlowDisk,
-    service: Service,
-    /// The part of the configuration that never changes.
-    config: String,
-    /// The id of the serving thread.
-    serves: u32,
-    peer: Peer,
-    hash: InfoHash,
-    fast: Content,
-    dir: Dir,
-    net: Net,
-}
-
-impl World {
-    fn new(more: &str) -> World {
-        let (net, dir) = (Net::new(), Dir::new("serving"));
-        let [state, watched, downloads] = [(); 3].map(|()| SlowDisk::new());
-        let fast = Content::file("fast.bin", 1 << 20, 2);
-        let torrent = dir.join("fast.torrent");
-        let hash = make(fast.path(), &torrent, &[]);
-        let listen = net.addr(Family::V4);
-        let config = format!(
-            "{more}watch = \"{}\"\n[[seed]]\npath = \"{}\"\ndata = \"{}\"\n",
-            watched.at().display(),
-            torrent.display(),
-            fast.parent().display()
-        );
-        let folder = state.at().join("state");
-        let mut service = Service::start_at(&dir, &folder, listen, &config, &[]);
-        service.wait_for("seeding: fast.bin", 1);
-        let serves = wait("the serving thread", PATIENCE, || {
-            service.process.thread("serve")
-        });
-        World {
-            peer: Peer::unchoked(listen, hash, true),
-            listen,
-            state,
-            watched,
-            downloads,
-            service,
-            config,
-            serves,
-            hash,
-            fast,
-            dir,
-            net,
-        }
-    }
-
-    /// Holds the calls `what` for `path` on a disk, does `cause`, which leads to such a call, and asserts that the peer
-    /// gets its blocks while the call is held.
-    fn held(
-        &mut self,
-        disk: impl Fn(&World) -> &SlowDisk,
-        (what, path): (&'static str, &str),
-        cause: impl FnOnce(&mut World),
-    ) {
-        // Opens the file that the peer reads: opening needs the .torrent, which lies on the state's disk.
-        read(&mut self.peer, 0..1);
-        disk(self).hold_at(what, path);
-        cause(self);
-        let why = format!("{what} of {path}");
-        wait(&why, PATIENCE, || {
-            self.service.process.assert_alive();
-            // Again and again, because files that no peer reads are closed.
-            read(&mut self.peer, 0..1);
-            (disk(self).held() > 0).then_some(())
-        });
-        read(&mut self.peer, 0..64);
-        assert!(disk(self).held() > 0, "{why}");
-        disk(self).release();
-    }
-
-    /// A file and its .torrent appear in the watched folder, with old times of change.
-    fn lay(&self, name: &str, seed: u64) -> InfoHash {
-        let content = Content::file(name, 1 << 20, seed);
-        content.copy_to(self.watched.behind());
-        let made = self.dir.join("made.torrent");
-        let hash = make(content.path(), &made, &[]);
-        age(&made);
-        let name = format!("{name}.torrent");
-        fs::rename(&made, self.watched.behind().join(name)).expect("a torrent");
-        hash
-    }
-
-    /// Stops the service, and asserts that the serving thread made no call to the disks.
-    fn end(mut self) {
-        self.service.stop();
-        drop(self.fast);
-        let disks = [&self.state, &self.watched, &self.downloads];
-        for disk in disks {
-            let calls = disk.take_calls();
-            let by_it: Vec<_> = calls.iter().filter(|c| c.thread == self.serves).collect();
-            assert!(by_it.is_empty(), "{by_it:?}");
-        }
-        let _ = self.net;
-    }
-}
-
-fn state(world: &World) -> &SlowDisk {
-    &world.state
-}
-
-fn watched(world: &World) -> &SlowDisk {
-    &world.watched
-}
-
-fn downloads(world: &World) -> &SlowDisk {
-    &world.downloads
 }
 
 /// The number of a torrent that appears, the disk that holds a call, and the call with its path.
@@ -502,12 +276,6 @@ fn a_sync_that_takes_long_keeps_no_block_from_anybody() {
         seeder.stop();
     }
     world.service.stop();
-}
-
-/// Drops a file from the page cache, so that it is read from its disk again.
-fn drop_from_cache(path: &Path) {
-    let file = File::open(path).expect("a file");
-    fadvise(file, 0, None, Advice::DontNeed).expect("it is dropped");
 }
 
 /// The disk of what sleeps does not answer, and its trackers are announced to only if it is mounted. Commands and
@@ -757,45 +525,4 @@ fn a_check_that_is_stopped_goes_on() {
     let rest = reads();
     assert!(rest < whole / 2, "{rest} of {whole} reads, after {first}");
     service.stop();
-}
-
-/// Writes a valid .torrent of one file, nearly as large as a .torrent may be.
-fn large_torrent(path: &Path) -> std::io::Result<()> {
-    let pieces: u64 = (63 << 20) / 20;
-    let head = format!(
-        "d4:infod6:lengthi{}e4:name5:large12:piece lengthi16384e6:pieces{}:",
-        pieces * 16_384,
-        pieces * 20
-    );
-    let mut file = std::io::BufWriter::new(File::create(path)?);
-    file.write_all(head.as_bytes())?;
-    for number in 0..pieces {
-        let hash = [number.to_be_bytes(); 3].concat();
-        file.write_all(&hash[..20])?;
-    }
-    file.write_all(b"ee")?;
-    file.flush()
-}
-
-/// Requests the first piece of the metadata (BEP 9), which is to come as extended message 1.
-fn ask_for_metadata(peer: &mut Peer) {
-    let said = loop {
-        if let Message::Extended(said) = peer.expect("an extended handshake") {
-            break String::from_utf8_lossy(&said).into_owned();
-        }
-    };
-    let (_, number) = said.split_once("ut_metadatai").expect("ut_metadata");
-    let (number, _) = number.split_once('e').expect("a number");
-    let number: u8 = number.parse().expect("a number");
-    peer.send(&message(20, b"\0d1:md11:ut_metadatai1eee"));
-    let request = [&[number][..], b"d8:msg_typei0e5:piecei0ee"].concat();
-    peer.send(&message(20, &request));
-}
-
-/// Reads blocks, of which each piece has one.
-fn read(peer: &mut Peer, blocks: std::ops::Range<u32>) {
-    for block in blocks {
-        peer.request(block, 0, 1 << 14);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
-    }
 }
