@@ -154,6 +154,8 @@ pub(crate) enum Fate {
     Later,
     /// It has only pieces that are left out of our download: it is called when they are wanted again.
     Rests,
+    /// It is banned, and was not called. It is not forgotten for that, as it may be the only one when the ban ends.
+    Banned,
     /// What it said makes no sense. It is worth another call only if there is nobody else to ask, or the user named it.
     Stumbled,
     /// It is ourselves, a seed as we are, or not worth another call.
@@ -351,6 +353,10 @@ impl<'m> Candidates<'m> {
         }
         if fate == Fate::Rests {
             candidate.retry_at = now + REST;
+            return self.settle();
+        }
+        if fate == Fate::Banned {
+            candidate.retry_at = now + LONGEST_RECALL;
             return self.settle();
         }
         candidate.ended_at = Some(now);

@@ -293,7 +293,10 @@ impl Download<'_> {
         if !partial.evidence.alone || cx.now - first.requested_at < ALONE_PATIENCE {
             return;
         }
-        let faster = |other: usize| cx.peers[other].download.recent() > 4 * conn.download.recent();
+        // Another one may have had nothing to send yet, if this is the last piece.
+        let faster = |other: usize| {
+            conn.download.snubbed || cx.peers[other].download.recent() > 4 * conn.download.recent()
+        };
         if !self.possible_sources(cx, id, partial.piece).any(faster) {
             return;
         }

@@ -5,12 +5,12 @@ use core::time::Duration;
 use everseed_core::geometry::{BLOCK, BlockRef, TorrentId};
 
 use crate::api::Have;
-use crate::download::pending_blocks::BlockState;
+use crate::download::pending_blocks::{BlockState, PendingBlock};
 use crate::download::receiver::next_set;
 use crate::memory::ids::NONE;
 use crate::parts::Parts;
 use crate::parts::small::{parts, peer};
-use crate::peer::Reason;
+use crate::peer::{Reason, origin};
 use crate::wake::{Wake, Wakes};
 
 #[test]
@@ -229,6 +229,41 @@ fn who_sends_no_block_is_slow_and_then_snubs_us() {
         let is = (side.slow, side.snubbed, side.pending.len);
         assert_eq!(is, (slow, snubbed, pending), "{seconds} s");
     }
+}
+
+/// A piece that was bad comes from one peer alone. If that one snubs us, whoever comes later has it, though there is
+/// nothing by which that peer could have shown that it is faster.
+#[test]
+fn who_snubs_us_keeps_no_piece_from_others() {
+    let (mut parts, id) = parts(Have::Nothing);
+    let holder = requested_from(&mut parts, id);
+    let (download, cx) = (&mut parts.download, &mut parts.cx);
+    let at = cx.peers[holder].download.pending.head;
+    let partial = download.pending.get(at).unwrap().partial;
+    let piece = download.in_progress.get_mut(partial).unwrap();
+    piece.evidence.alone = true;
+    (piece.exclusive, piece.evidence.sole) = (
+        Some(cx.peers.id(holder)),
+        Some(origin(cx.peers[holder].link.addr)),
+    );
+    let holds = |parts: &Parts<'_>, slot: usize| {
+        let its = |pending: &PendingBlock| pending.partial == partial;
+        let list = &parts.cx.peers[slot].download.pending;
+        parts.download.pending.find(list, its).is_some()
+    };
+    let period = Duration::from_secs(5);
+    cx.now = cx.now + Duration::from_secs(60);
+    download.sweep_pending(cx, holder, period);
+    assert!(holds(&parts, holder), "there is nobody else");
+    let (download, cx) = (&mut parts.download, &mut parts.cx);
+    let other = peer(cx, id, true);
+    download.availability.peer_has_all(cx, other);
+    download.update_interest(cx, other);
+    download.unchoked_us(cx, other).unwrap();
+    cx.now = cx.now + period;
+    download.sweep_pending(cx, holder, period);
+    download.request_blocks(cx, other);
+    assert!(holds(&parts, other) && !holds(&parts, holder));
 }
 
 #[test]

@@ -149,7 +149,7 @@ impl Swarm<'_> {
             if self.bans.is_banned(on.cx.now, origin(addr)) {
                 on.discovery
                     .candidates
-                    .done(on.cx.now, candidate, Fate::Failed, Need::Seeds);
+                    .done(on.cx.now, candidate, Fate::Banned, Need::Seeds);
             } else if let Some(known) = self.connection_to(on, torrent, addr) {
                 // It is called when that ends.
                 on.cx.peers[known].link.candidate = Some(candidate);

@@ -11,8 +11,9 @@ use crate::discovery::candidates::{Fate, Named, Need, PeerSource};
 use crate::parts::Parts;
 use crate::parts::small::{LIMITS, parts, peer};
 use crate::peer::outbox::Stage;
-use crate::peer::{Conn, LinkState, Reason};
+use crate::peer::{Conn, LinkState, Reason, origin};
 use crate::swarm::Swarm;
+use crate::swarm::bans::BANNED_AT;
 use crate::swarm::outbound::Cursor;
 use crate::upload::request_queue::ReplyKind;
 use crate::wake::Wake;
@@ -154,6 +155,35 @@ fn who_has_nothing_more_delays_no_other() {
         let wait = parts.discovery.candidates.deadline().unwrap() - now;
         let most = Duration::from_secs(if has_more { 480 } else { 60 });
         assert_eq!(wait, most, "has more: {has_more}");
+    }
+}
+
+/// The only source is banned, be it for what our own disk spoiled. When the ban ends it is called.
+#[test]
+fn who_is_banned_is_called_when_the_ban_ends() {
+    for source in [PeerSource::User, PeerSource::Tracker, PeerSource::Caller] {
+        let (mut parts, id) = parts(Have::Nothing);
+        let mut swarm = swarm();
+        let (addr, begin) = (([10, 0, 0, 9], 6881).into(), parts.cx.now);
+        let named = Named {
+            torrent: id,
+            addr,
+            source,
+            by: None,
+        };
+        parts.discovery.candidates.add(begin, named);
+        assert!(swarm.bans.charge(begin, origin(addr), BANNED_AT));
+        let called_after = loop {
+            let due = parts.discovery.candidates.deadline();
+            parts.cx.now = due.expect("it is not forgotten").max(parts.cx.now);
+            if swarm.dial(&mut parts).is_some() {
+                break (parts.cx.now - begin).as_secs();
+            }
+        };
+        assert!(
+            (3600..=3660).contains(&called_after),
+            "{source:?}: {called_after} s"
+        );
     }
 }
 
