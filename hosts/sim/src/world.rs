@@ -3,6 +3,7 @@
 mod datagrams;
 mod disk;
 mod host;
+mod progress;
 mod tracker;
 mod traffic;
 
@@ -78,6 +79,8 @@ pub struct World {
     pub cues: Vec<u32>,
     /// Hosts that have become complete. The scenario takes them.
     pub complete: Vec<usize>,
+    /// When it is looked next whether downloads go on.
+    progress_due: u64,
     /// Hosts below this number cannot reach the others.
     partition: Option<usize>,
     /// How hosts that are added later find peers, besides the tracker.
@@ -126,6 +129,7 @@ impl World {
             drives: 0,
             cues: Vec::new(),
             complete: Vec::new(),
+            progress_due: 0,
             partition: None,
             publicity: Publicity::NONE,
             has_tracker: true,
@@ -211,6 +215,7 @@ impl World {
         if let Some(happening) = self.happenings.remove(&sequence) {
             self.happen(happening);
         }
+        self.assert_progress();
         true
     }
 

@@ -13,6 +13,7 @@ use everseed_node::{Have, Identity, Limits, Memory, Node, Order, Publicity, Torr
 use crate::crowd::{PLACES, public};
 use crate::router::{Nat, Router};
 use crate::storage::Storage;
+use crate::world::progress::Progress;
 use crate::world::{HASH, World};
 
 /// The settings of a host.
@@ -58,6 +59,7 @@ pub(super) struct Host {
     /// The parts of the metadata that it has, until it has all of them.
     pub(super) metadata: Option<Storage>,
     pub(super) reached: Reached,
+    pub(super) progress: Progress,
 }
 
 /// The times of the steps of a download, in microseconds since the world began.
@@ -131,6 +133,7 @@ impl World {
             down_free: 0,
             wake: None,
             finished: complete.then_some(started),
+            progress: Progress::new(started),
         });
         self.drive(host);
         host
