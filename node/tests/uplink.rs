@@ -217,7 +217,7 @@ fn who_takes_hardly_anything_keeps_no_newcomer_waiting() {
                 let newcomer = crowd.join(Pace::Full);
                 let waited = crowd.wait(newcomer);
                 // The first newcomer may come while most others still wait for their first block.
-                let most = if before < 30 && number == 0 { 10 } else { 3 };
+                let most = if before < 30 && number == 0 { 17 } else { 3 };
                 assert!(
                     waited <= Duration::from_secs(most),
                     "{pace:?}, after {before} s, number {number}: {waited:?}"

@@ -106,9 +106,7 @@ impl Upload<'_> {
         let unused = |slot: &usize| {
             let conn = &cx.peers[*slot];
             let refuses = || hardly_takes(cx.now, conn, false, TURN) && refuses(cx.now, conn, TURN);
-            let asks = conn.upload.requests.len() > 0 || conn.link.outbox.mid_message();
-            let time = if asks { UNUSED } else { UNASKED };
-            let unused = hardly_takes(cx.now, conn, throttled, time) || refuses();
+            let unused = hardly_takes(cx.now, conn, throttled, UNUSED) || refuses();
             conn.download.recent() == 0 && unused
         };
         let unused = (0..cx.peers.len()).filter(unused);
@@ -180,6 +178,5 @@ fn waits(conn: &Conn) -> bool {
 /// a block by then.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How long a slot may hardly be used while a newcomer waits, and how long by who requests nothing.
+/// How long a slot may hardly be used while a newcomer waits.
 const UNUSED: Duration = Duration::from_secs(4);
-const UNASKED: Duration = Duration::from_secs(2);

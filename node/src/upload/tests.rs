@@ -178,7 +178,7 @@ fn who_makes_room_for_a_newcomer() {
 /// them waits for a turn of each two, not of each one, whether there is an upload limit or not.
 #[test]
 fn who_does_not_read_holds_up_no_newcomer() {
-    for (throttled, asks, most) in [(false, true, 3), (true, true, 3), (true, false, 6)] {
+    for (throttled, asks, most) in [(false, true, 3), (true, true, 3), (true, false, 12)] {
         let (mut parts, id) = parts(Have::All);
         let (upload, cx) = (&mut parts.upload, &mut parts.cx);
         let slots: [usize; 8] = core::array::from_fn(|_| peer(cx, id, true));
