@@ -144,13 +144,13 @@ impl Library {
         id: TorrentId,
         peers: Vec<SocketAddr>,
         verify: bool,
-    ) -> Opening {
+    ) -> WakeUp {
         if self.waking.len() >= WAKING_MAX {
             log::info!(
                 "{WAKING_MAX} torrents are being woken: another one stays asleep until it is wanted again"
             );
             engine.sleep(id);
-            return Opening::Later;
+            return WakeUp::Later;
         }
         let Some(sleeper) = torrents.catalogue.borrow().read(id.slot) else {
             log::error!(
@@ -158,7 +158,7 @@ impl Library {
                 torrents.state.catalogue_file().display()
             );
             engine.sleep(id);
-            return Opening::Refused;
+            return WakeUp::Refused;
         };
         let silent = torrents.catalogue.borrow().why_silent(id);
         if let Some(why) = silent {
@@ -167,7 +167,7 @@ impl Library {
                 let path = &sleeper.path();
                 torrents.notices.tell(Notice::NotVerified { path, why });
             }
-            return Opening::Refused;
+            return WakeUp::Refused;
         }
         if !names_torrent(&sleeper.path()) && self.content_waits() {
             log::info!(
@@ -175,7 +175,7 @@ impl Library {
                 escape(sleeper.path().as_os_str().as_encoded_bytes())
             );
             engine.sleep(id);
-            return Opening::Later;
+            return WakeUp::Later;
         }
         let (path, data) = (sleeper.path(), sleeper.data());
         let item = Item {
@@ -194,7 +194,7 @@ impl Library {
             peers,
             verify,
         });
-        Opening::Begun
+        WakeUp::Begun
     }
 
     /// Starts a sleeping torrent that was opened, if it has not changed.
@@ -416,7 +416,7 @@ impl Library {
 }
 
 /// What became of a wish to open a sleeping torrent.
-pub(super) enum Opening {
+pub(super) enum WakeUp {
     Begun,
     /// Not now, and it stays asleep.
     Later,

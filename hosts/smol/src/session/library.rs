@@ -325,8 +325,7 @@ impl Library {
             .map(|torrent| (torrent.number(), torrent.exit_code(engine)))
             .collect();
         for (number, code) in enough {
-            let running = |managed: &&mut LibraryItem| managed.stage == ItemStage::Running(number);
-            if let Some(managed) = self.items.iter_mut().find(running) {
+            if let Some(managed) = self.item_of(number) {
                 if code.is_none() {
                     let path = managed.item.path.display().to_string();
                     log::warn!(target: EVENT, "{}: it has reached its goal", mask_urls(&path));
@@ -339,6 +338,12 @@ impl Library {
                 managed.stage = ItemStage::Ended(code.unwrap_or(0));
             }
         }
+    }
+
+    /// The item of the torrent with this number.
+    pub(super) fn item_of(&mut self, number: TorrentNumber) -> Option<&mut LibraryItem> {
+        let mut items = self.items.iter_mut();
+        items.find(|managed| managed.stage == ItemStage::Running(number))
     }
 
     /// Whether nothing is left to do for a session that then ends.

@@ -29,7 +29,7 @@ pub(super) struct Listening {
     /// Whether they are the defaults.
     default: bool,
     proxy: Option<Arc<Proxy>>,
-    places: Vec<ListenAddress>,
+    addresses: Vec<ListenAddress>,
     /// Whether sockets cannot be tied to interfaces, but only to their addresses.
     untied: bool,
     notices: Notices,
@@ -67,7 +67,7 @@ impl Listening {
             wanted: args.listen.clone(),
             default: args.listen_default,
             proxy: args.proxy.clone(),
-            places: Vec::new(),
+            addresses: Vec::new(),
             untied: false,
             notices,
             next_look: Instant::now() + LOOK,
@@ -89,16 +89,16 @@ impl Listening {
                 self.move_on();
             }
             let mut refusals = Vec::new();
-            for place in &self.places {
-                if let Binding::Refused(error) = &place.stage {
-                    let refusal = cannot_listen(place.wish.addr, error);
+            for address in &self.addresses {
+                if let Binding::Refused(error) = &address.stage {
+                    let refusal = cannot_listen(address.wish.addr, error);
                     if !self.default || error.kind() == io::ErrorKind::AddrInUse {
                         return Err(refusal);
                     }
                     refusals.push(refusal);
                 }
             }
-            if self.places.iter().any(ListenAddress::is_had) {
+            if self.addresses.iter().any(ListenAddress::is_had) {
                 refusals.iter().for_each(|refusal| log::info!("{refusal}"));
                 self.say_away();
                 return Ok(());
@@ -113,8 +113,8 @@ impl Listening {
 
     /// Whether another program has the port.
     fn is_taken(&self) -> bool {
-        self.places.iter().any(|place| {
-            matches!(&place.stage, Binding::Refused(error) if error.kind() == io::ErrorKind::AddrInUse)
+        self.addresses.iter().any(|address| {
+            matches!(&address.stage, Binding::Refused(error) if error.kind() == io::ErrorKind::AddrInUse)
         })
     }
 
@@ -122,7 +122,7 @@ impl Listening {
     fn move_on(&mut self) {
         let before = self.wanted.clone();
         for port in PORT + 1..=PORT + PORTS {
-            self.places.clear();
+            self.addresses.clear();
             for wanted in &mut self.wanted {
                 if let Listen::At(addr) = wanted {
                     addr.set_port(port);
@@ -136,7 +136,7 @@ impl Listening {
                 );
             }
         }
-        self.places.clear();
+        self.addresses.clear();
         self.wanted = before;
         self.take();
     }
@@ -145,13 +145,13 @@ impl Listening {
     pub(super) fn way(&self) -> Way {
         let tied = self.wanted.iter().any(|w| matches!(w, Listen::On(..)));
         if !tied {
-            let had = self.places.iter().filter(|place| place.is_had());
-            let ips = sources(had.map(|place| place.addr));
+            let had = self.addresses.iter().filter(|address| address.is_had());
+            let ips = sources(had.map(|address| address.addr));
             let exits = ips.into_iter().map(|ip| Exit::new(ip, None)).collect();
             return Way::by(exits, false).through(self.proxy.clone());
         }
         let exits = self
-            .places
+            .addresses
             .iter()
             .filter_map(|ListenAddress { addr, wish, .. }| {
                 let (name, _) = wish.of.as_ref()?;
@@ -163,13 +163,13 @@ impl Listening {
 
     /// The address of a family that others than this machine can reach, and the interface for all calls.
     pub(super) fn of(&self, family: Family) -> Option<(SocketAddr, Option<String>)> {
-        let beyond = |place: &&ListenAddress| {
-            let ip = place.addr.ip();
-            place.is_had() && Family::of(ip) == family && !ip.to_canonical().is_loopback()
+        let beyond = |address: &&ListenAddress| {
+            let ip = address.addr.ip();
+            address.is_had() && Family::of(ip) == family && !ip.to_canonical().is_loopback()
         };
-        let place = self.places.iter().find(beyond)?;
-        let device = place.wish.of.as_ref().map(|(name, _)| name.clone());
-        Some((place.addr, device))
+        let address = self.addresses.iter().find(beyond)?;
+        let device = address.wish.of.as_ref().map(|(name, _)| name.clone());
+        Some((address.addr, device))
     }
 
     /// Whether others than this machine can reach us.
@@ -186,31 +186,31 @@ impl Listening {
             // Without an address only this machine reaches us.
             Listen::On(_, port) => (Ipv4Addr::LOCALHOST, *port).into(),
         });
-        let had = self.places.iter().find(|place| place.is_had());
-        let addr = had.map(|place| place.addr).or(first);
+        let had = self.addresses.iter().find(|address| address.is_had());
+        let addr = had.map(|address| address.addr).or(first);
         reachable(addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()))
     }
 
     /// Follows the addresses of the interfaces, which `look` returns, and binds those that were not available before.
     /// Returns the numbers of listeners whose addresses are gone.
     fn follow(&mut self, look: &mut dyn FnMut(&str) -> Interface) -> Vec<u16> {
-        let mut former = std::mem::take(&mut self.places);
+        let mut former = std::mem::take(&mut self.addresses);
         for wish in self.wishes(&former, look) {
-            let at = former.iter().position(|place| place.wish == wish);
+            let at = former.iter().position(|address| address.wish == wish);
             let before = at.map(|at| former.swap_remove(at));
-            let place = match before {
-                Some(place) if place.is_had() => place,
+            let address = match before {
+                Some(address) if address.is_had() => address,
                 _ => self.bind(wish),
             };
-            self.places.push(place);
+            self.addresses.push(address);
         }
-        for place in &former {
-            if let (Some((name, _)), true) = (&place.wish.of, place.is_had()) {
-                let ip = place.addr.ip();
+        for address in &former {
+            if let (Some((name, _)), true) = (&address.wish.of, address.is_had()) {
+                let ip = address.addr.ip();
                 log::warn!("{name} does not have {ip} any more");
             }
         }
-        let open = former.iter().filter_map(|place| match place.stage {
+        let open = former.iter().filter_map(|address| match address.stage {
             Binding::Open(number) => Some(number),
             _ => None,
         });
@@ -235,7 +235,9 @@ impl Listening {
                 Listen::On(name, port) => (name, *port),
             };
             let Interface { index, ips } = look(name);
-            let chosen = choose(&ips, |ip| former.iter().any(|place| place.addr.ip() == ip));
+            let chosen = choose(&ips, |ip| {
+                former.iter().any(|address| address.addr.ip() == ip)
+            });
             if chosen.len() < ips.len() {
                 log::warn!(
                     "{name} has more than {OF_A_FAMILY} addresses of a family; it listens on that many"
@@ -274,27 +276,28 @@ impl Listening {
     /// Gives the bound listeners to the engine, and calls others from their addresses.
     fn open(&mut self, engine: &mut Engine, said: bool) {
         engine.go_by(self.way(), |family| {
-            let its =
-                |place: &&ListenAddress| place.is_had() && Family::of(place.addr.ip()) == family;
-            let place = self.places.iter().find(its);
-            place.map_or(0, |place| place.addr.port())
+            let its = |address: &&ListenAddress| {
+                address.is_had() && Family::of(address.addr.ip()) == family
+            };
+            let address = self.addresses.iter().find(its);
+            address.map_or(0, |address| address.addr.port())
         });
-        for place in &mut self.places {
-            let Binding::Bound(socket) = &place.stage else {
+        for address in &mut self.addresses {
+            let Binding::Bound(socket) = &address.stage else {
                 continue;
             };
             let listening = socket.try_clone().and_then(|socket| engine.listen(socket));
-            let addr = place.addr;
+            let addr = address.addr;
             match listening {
                 Ok(number) => {
-                    place.stage = Binding::Open(number);
+                    address.stage = Binding::Open(number);
                     if said {
                         log::warn!("{addr}: it listens now");
                     }
                     self.notices.tell(Notice::Listening(addr));
                 }
                 // Another program has listened there since it was bound.
-                Err(error) => place.stage = Binding::Refused(error),
+                Err(error) => address.stage = Binding::Refused(error),
             }
         }
     }
@@ -311,8 +314,8 @@ impl Listening {
                 continue;
             };
             let its =
-                |place: &ListenAddress| place.wish.of.as_ref().is_some_and(|of| of.0 == *name);
-            if !self.places.iter().any(its) {
+                |address: &ListenAddress| address.wish.of.as_ref().is_some_and(|of| of.0 == *name);
+            if !self.addresses.iter().any(its) {
                 log::warn!(
                     "{name} is not there, is down or has no address; it is waited for, and nothing leaves by another \
                      interface"
@@ -323,11 +326,11 @@ impl Listening {
 
     /// Logs the addresses that cannot be bound and are waited for.
     fn say_refused(&mut self) {
-        let level = match self.places.iter().any(ListenAddress::is_had) {
+        let level = match self.addresses.iter().any(ListenAddress::is_had) {
             false => Level::Error,
             true => Level::Warn,
         };
-        for ListenAddress { wish, stage, .. } in &self.places {
+        for ListenAddress { wish, stage, .. } in &self.addresses {
             let (Binding::Refused(error), addr) = (stage, wish.addr) else {
                 continue;
             };
@@ -453,7 +456,7 @@ mod tests {
                 assert_eq!(name, "wg0");
                 now.clone()
             });
-            let places = listening.places.iter().filter(|place| place.is_had());
+            let places = listening.addresses.iter().filter(|place| place.is_had());
             let ips: Vec<IpAddr> = places.map(|place| place.addr.ip()).collect();
             let had: Vec<IpAddr> = had.iter().map(|ip| one(ip)).collect();
             assert_eq!(ips, had);
@@ -478,7 +481,7 @@ mod tests {
         listening.untied = true;
         let ports = |listening: &Listening| -> Vec<u16> {
             listening
-                .places
+                .addresses
                 .iter()
                 .map(|place| place.addr.port())
                 .collect()
@@ -545,7 +548,7 @@ mod tests {
                 Interface { index, ips }
             });
             listening.follow(&mut |name| now[usize::from(name == "wg1")].clone());
-            let places: Vec<(Wish, u16)> = (listening.places.iter())
+            let places: Vec<(Wish, u16)> = (listening.addresses.iter())
                 .map(|place| (place.wish.clone(), place.addr.port()))
                 .collect();
             for (wish, port) in &places {

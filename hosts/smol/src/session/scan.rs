@@ -44,10 +44,10 @@ impl Library {
             number: self.scans.set(),
             watches: self.watches.clone(),
             links: self.config.seed.links,
-            restless: more && self.has_places(engine),
+            restless: more && self.has_room_for_new(engine),
             items: items.collect(),
             catalogue: torrents.catalogue.borrow().snapshot(),
-            room: self.places(engine),
+            room: self.room_for_new(engine),
             roots,
             downloads: self.config.download.is_some(),
         };
@@ -182,7 +182,7 @@ impl Library {
 
     /// The number of new torrent files and of other new items that may be added. Torrents that run have their own
     /// limit. Of others only some are kept at a time, so that a folder of any size takes no more memory.
-    pub(super) fn places(&self, engine: &Engine) -> (usize, usize) {
+    pub(super) fn room_for_new(&self, engine: &Engine) -> (usize, usize) {
         let mut counts = [0, 0];
         let mut coming = 0;
         for managed in &self.items {
@@ -203,14 +203,14 @@ impl Library {
         let of_kind = |managed: &&LibraryItem| names_torrent(&managed.item.path) == torrents;
         let items = self.items.iter().filter(of_kind);
         let coming = items.filter(|managed| managed.stage.is_coming()).count();
-        let (room, room_for_others) = self.places(engine);
+        let (room, room_for_others) = self.room_for_new(engine);
         let room = if torrents { room } else { room_for_others };
         self.scans.more && !self.scans.is_running() && room > 0 && room >= coming
     }
 
     /// Whether there is room for more.
-    pub(super) fn has_places(&self, engine: &Engine) -> bool {
-        let (torrents, others) = self.places(engine);
+    pub(super) fn has_room_for_new(&self, engine: &Engine) -> bool {
+        let (torrents, others) = self.room_for_new(engine);
         torrents.max(others) > 0
     }
 
@@ -292,8 +292,7 @@ impl Library {
             .filter_map(|torrent| torrent.take_changed().then(|| torrent.number()))
             .collect();
         for number in changed {
-            let running = |managed: &&mut LibraryItem| managed.stage == ItemStage::Running(number);
-            if let Some(managed) = self.items.iter_mut().find(running)
+            if let Some(managed) = self.item_of(number)
                 && managed.is_found_content()
             {
                 managed.has_changed(torrents, engine);

@@ -75,13 +75,14 @@ pub(super) struct SleeperCommand {
     pub(super) left: usize,
     /// The last time at which something was read for it.
     pub(super) moved_at: Instant,
-    pub(super) stage: Stage,
+    pub(super) reading: Reading,
 }
 
-pub(super) enum Stage {
+/// The thread that reads the catalogue for a command.
+pub(super) enum Reading {
     /// These are meant; the catalogue is not read yet.
-    Waits(Meant),
-    Reads(Receiver<Sleeper>),
+    NotBegun(Meant),
+    Runs(Receiver<Sleeper>),
 }
 
 /// A sleeping torrent that was read: its slot, what the catalogue says of it, and whether it has reached its goal, if
@@ -172,14 +173,15 @@ impl SleeperCommand {
             any,
             left: 0,
             moved_at: Instant::now(),
-            stage: Stage::Waits(meant),
+            reading: Reading::NotBegun(meant),
         }
     }
 
     /// Has a thread read the catalogue. Returns true if there is none.
     pub(super) fn begin_to_read(&mut self, torrents: &Torrents) -> bool {
         let all = Meant::Slots(Vec::new());
-        let Stage::Waits(meant) = std::mem::replace(&mut self.stage, Stage::Waits(all)) else {
+        let Reading::NotBegun(meant) = std::mem::replace(&mut self.reading, Reading::NotBegun(all))
+        else {
             return false;
         };
         let alarm = Arc::clone(&torrents.alarm);
@@ -189,7 +191,7 @@ impl SleeperCommand {
         let thread = thread::Builder::new().name("catalogue".into());
         match thread.stack_size(STACK).spawn(work) {
             Ok(_) => {
-                (self.stage, self.moved_at) = (Stage::Reads(read), Instant::now());
+                (self.reading, self.moved_at) = (Reading::Runs(read), Instant::now());
                 false
             }
             Err(error) => {

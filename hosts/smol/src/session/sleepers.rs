@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
-use super::asleep::Opening;
+use super::asleep::WakeUp;
 use super::command::Which;
 use super::index::names_torrent;
 use super::library::Library;
 use super::notice::Notice;
-use super::sleeper_command::{Change, Meant, Sleeper, SleeperCommand, Stage};
+use super::sleeper_command::{Change, Meant, Reading, Sleeper, SleeperCommand};
 use super::torrent::goal::Goal;
 use super::torrents::Torrents;
 use crate::logging::flood::EVENT;
@@ -49,8 +49,10 @@ impl Library {
         };
         let any = any || matches!(which, Which::All | Which::Folder(_) | Which::Gone(_));
         let command = SleeperCommand::new(change, which.clone(), any, meant);
-        match &command.stage {
-            Stage::Waits(meant) if meant.is_nobody(&torrents.catalogue.borrow()) => command.end(),
+        match &command.reading {
+            Reading::NotBegun(meant) if meant.is_nobody(&torrents.catalogue.borrow()) => {
+                command.end()
+            }
             _ => {
                 self.sleepers.waiting.push_back(command);
                 torrents.alarm.ring();
@@ -93,9 +95,9 @@ impl Library {
         command: &mut SleeperCommand,
         until: Instant,
     ) -> bool {
-        let read = match &command.stage {
-            Stage::Waits(_) => return command.begin_to_read(torrents),
-            Stage::Reads(read) => read,
+        let read = match &command.reading {
+            Reading::NotBegun(_) => return command.begin_to_read(torrents),
+            Reading::Runs(read) => read,
         };
         let (mut left, mut handled) = (0, 0);
         let ended = loop {
@@ -236,9 +238,9 @@ impl Library {
                 continue;
             }
             match self.open(torrents, engine, id, Vec::new(), true) {
-                Opening::Begun => {}
-                Opening::Refused => continue,
-                Opening::Later => self.sleepers.to_verify.push(id),
+                WakeUp::Begun => {}
+                WakeUp::Refused => continue,
+                WakeUp::Later => self.sleepers.to_verify.push(id),
             }
             return;
         }

@@ -45,11 +45,7 @@ impl Library {
         let Some(number) = who_gives_way(idle, now) else {
             return false;
         };
-        let Some(managed) = self
-            .items
-            .iter_mut()
-            .find(|managed| managed.stage == ItemStage::Running(number))
-        else {
+        let Some(managed) = self.item_of(number) else {
             return false;
         };
         let shown = escape(managed.item.path.as_os_str().as_encoded_bytes());
