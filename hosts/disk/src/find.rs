@@ -307,7 +307,7 @@ impl Finder<'_> {
         let mut pieces = entry.pieces(content.geometry());
         let any_good = pieces.any(|piece| bits::get(good, piece));
         let ranked = match any_good {
-            true => self.ranked(entry, RANKED).into_iter(),
+            true => self.ranked(entry, BETTER).into_iter(),
             false => Vec::new().into_iter(),
         };
         let ranked: Vec<_> = ranked.map(|at| self.candidates[at].0.clone()).collect();
@@ -547,6 +547,9 @@ const CANDIDATES: usize = 20_000;
 
 /// The most candidates that are tried for one file.
 const RANKED: usize = 1000;
+
+/// The most candidates for a file that has good pieces, and bad ones.
+const BETTER: usize = 16;
 
 /// The most candidates for each of several files that are tried together.
 const TOGETHER: usize = 8;
