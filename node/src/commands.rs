@@ -178,7 +178,7 @@ impl<'m> Node<'m> {
     pub fn wake_unknown(&mut self, now: Instant, id: TorrentId) -> Result<(), AddError> {
         self.parts.cx.now = now;
         self.parts.cx.torrents.wake_unknown(now, id)?;
-        self.swarm.let_in(&mut self.parts, id);
+        self.swarm.open_waiting(&mut self.parts, id);
         Ok(())
     }
 
@@ -237,7 +237,7 @@ impl<'m> Node<'m> {
         }
         // A tracker may have named peers while it slept.
         self.parts.discovery.candidates.recall(now, id);
-        self.swarm.let_in(&mut self.parts, id);
+        self.swarm.open_waiting(&mut self.parts, id);
         Ok(())
     }
 

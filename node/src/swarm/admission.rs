@@ -93,19 +93,19 @@ impl Swarm<'_> {
             |c| (c.is_open() && !c.upload.interested).then_some(c.upload.choke_changed_at);
         let uninterested = oldest(uninterested, UNINTERESTED_GRACE);
         oldest(greeting, HANDSHAKE_GRACE)
-            .or_else(|| self.of_many_silent(on))
+            .or_else(|| self.oldest_of_silent_callers(on))
             .or(uninterested)
-            .or_else(|| self.of_a_crowd(on, from))
-            .or_else(|| self.of_lower_priority(on, from))
+            .or_else(|| self.least_useful_of_a_crowd(on, from))
+            .or_else(|| self.lowest_priority(on, from))
     }
 
-    /// Callers who have not finished their handshake, and how many they may be.
+    /// The number of callers that have not finished their handshake, and how many may be so.
     fn silent_callers(&self, on: &Parts<'_>) -> (usize, usize) {
         let most = self.most_connections(on).div_ceil(GREETING_SHARE);
         (usize::from(on.cx.peers.handshaking), most)
     }
 
-    /// Lets the oldest caller go who has not finished its handshake, if there are more than there may be.
+    /// Closes the oldest caller that has not finished its handshake, if there are too many of them.
     fn close_oldest_silent(&mut self, on: &mut Parts<'_>) {
         let (silent, most) = self.silent_callers(on);
         let late = |conn: &Conn| {
@@ -120,8 +120,8 @@ impl Swarm<'_> {
     }
 
     /// While too many callers have not finished their handshake: the oldest of the address that has most of them. So
-    /// a flood pushes out itself.
-    fn of_many_silent(&mut self, on: &mut Parts<'_>) -> Option<usize> {
+    /// a flood of calls closes its own connections.
+    fn oldest_of_silent_callers(&mut self, on: &mut Parts<'_>) -> Option<usize> {
         let (silent, most) = self.silent_callers(on);
         if silent < most {
             return None;
@@ -136,15 +136,15 @@ impl Swarm<'_> {
 
     /// Whether there are many connections from this address.
     pub(crate) fn is_crowd(&self, on: &Parts<'_>, from: SocketAddr) -> bool {
-        self.neighbours(on, origin(from)) >= CROWD_MIN
+        self.connections_from(on, origin(from)) >= CROWD_MIN
     }
 
     /// A connection from the address that has the most, if a newcomer's has fewer: one that is choked first, and of
     /// those the one that was sent least.
-    fn of_a_crowd(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
+    fn least_useful_of_a_crowd(&mut self, on: &mut Parts<'_>, from: SocketAddr) -> Option<usize> {
         let (crowd, size) = self.largest_crowd(on, Conn::is_live)?;
         // The newcomer counts too: two addresses do not take places from each other in turns.
-        if size <= CROWD_MIN || size <= self.neighbours(on, origin(from)) + 1 {
+        if size <= CROWD_MIN || size <= self.connections_from(on, origin(from)) + 1 {
             return None;
         }
         let of_it = |&slot: &usize| {
@@ -164,7 +164,7 @@ impl Swarm<'_> {
 
     /// Of the connections that may give way, the one of the lowest canonical priority (BEP 40). `None` if the newcomer's
     /// priority is lower, or its address has many connections already.
-    fn of_lower_priority(&self, on: &Parts<'_>, from: SocketAddr) -> Option<usize> {
+    fn lowest_priority(&self, on: &Parts<'_>, from: SocketAddr) -> Option<usize> {
         let candidates = &on.discovery.candidates;
         let newcomer = candidates.priority_if_known(from)?;
         if self.is_crowd(on, from) {
@@ -202,7 +202,7 @@ impl Swarm<'_> {
         Some((address(*largest.first()?), largest.len()))
     }
 
-    fn neighbours(&self, on: &Parts<'_>, of: u64) -> usize {
+    fn connections_from(&self, on: &Parts<'_>, of: u64) -> usize {
         let near = |c: &&Conn| c.is_live() && origin(c.link.addr) == of;
         on.cx.peers.iter().filter(near).count()
     }

@@ -190,8 +190,8 @@ impl Swarm<'_> {
         }
     }
 
-    /// Goes on with those who waited for a torrent that is awake now.
-    pub(crate) fn let_in(&mut self, on: &mut Parts<'_>, id: TorrentId) {
+    /// Completes the handshakes of the peers that waited for a torrent, which is awake now.
+    pub(crate) fn open_waiting(&mut self, on: &mut Parts<'_>, id: TorrentId) {
         for slot in 0..on.cx.peers.len() {
             let conn = &mut on.cx.peers[slot];
             if conn.link.torrent != Some(id)
