@@ -151,13 +151,29 @@ impl Library {
                 }
                 Some(number)
             }
-            Err(Trouble::Described(reason)) => {
+            Err(trouble) => {
+                self.not_started(torrents, engine, at, trouble);
+                None
+            }
+        }
+    }
+
+    /// Handles an item that was not started: its metadata is fetched, it waits, or it is left out.
+    fn not_started(
+        &mut self,
+        torrents: &mut Torrents,
+        engine: &mut Engine,
+        at: usize,
+        trouble: Trouble,
+    ) {
+        let managed = &mut self.items[at];
+        match trouble {
+            Trouble::Described(reason) => {
                 log::info!("{reason}");
                 managed.give_up_verifying(&torrents.notices, &reason);
                 self.items.swap_remove(at);
-                None
             }
-            Err(Trouble::Unknown(link)) => {
+            Trouble::Unknown(link) => {
                 let peers = managed.item.fetch.as_ref().map(|fetch| &fetch.peers);
                 let peers = peers.map_or(&[][..], Vec::as_slice);
                 match torrents
@@ -170,9 +186,8 @@ impl Library {
                     }
                     Err(trouble) => wait(managed, trouble, &torrents.notices),
                 }
-                None
             }
-            Err(trouble) => {
+            trouble => {
                 // Metadata of a magnet link that cannot begin is no longer fetched.
                 if let Some(id) = managed.info_hash.and_then(|hash| engine.node.find(hash))
                     && !engine.node.is_asleep(id)
@@ -181,7 +196,6 @@ impl Library {
                     engine.remove(id);
                 }
                 wait(managed, trouble, &torrents.notices);
-                None
             }
         }
     }
