@@ -8,7 +8,7 @@ use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{InfoHash, Message, Peer};
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
-use everseed_tests::watched::age;
+use everseed_tests::watched::{age, fill, lay};
 use everseed_tests::{PATIENCE, wait};
 
 /// Two torrents may be awake, and three downloads have no seed. A fourth one, which has a seed, completes all the same.
@@ -63,6 +63,31 @@ fn among_dead_ones(download: bool) {
     }
     service.stop();
     seeder.stop();
+}
+
+/// In one folder lie 200 files that are no torrents, and 100 torrents without their files, which is more than may be
+/// awake. What comes last, of another folder, is seeded all the same.
+#[test]
+fn a_live_one_behind_three_hundred_dead_ones() {
+    let net = Net::new();
+    let dir = Dir::in_memory("dead");
+    let (dead, live, data) = (dir.sub("dead"), dir.sub("live"), dir.sub("data"));
+    fill(&dead, &dir.sub("elsewhere"), 0..100, "");
+    for n in 0..200 {
+        let path = dead.join(format!("0-bad-{n}.torrent"));
+        fs::write(&path, format!("none {n}")).unwrap();
+        age(&path);
+    }
+    lay(&Content::file("zz.bin", 50_000, 1), &live, &data);
+    let config = format!(
+        "watch = [\"{}\", \"{}\"]\ndata = \"{}\"\nstate-in-ram = true\n",
+        dead.display(),
+        live.display(),
+        data.display()
+    );
+    let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+    service.wait_for("seeding: zz.bin", 1);
+    service.stop();
 }
 
 /// While a long file is hashed for a new torrent, a short file does not wait, nor does a peer that wakes a torrent.
