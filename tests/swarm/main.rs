@@ -28,7 +28,7 @@
 //! | redirects of every kind | `redirects`, `redirects_lead_where_browsers_would_go` | 300 with an address; in circles; with a password |
 //! | words of a tracker that say nothing | `udp_failures_are_told`, `what_stands_around_words_is_left_out` | none at all; line ends; a zero at the end |
 //! | packed in several parts | `several_parts` | an empty part; zeros or half a head behind; a thousand parts |
-//! | unfinished files of other clients | `a_better_one_than_the_one_in_its_place`, `parts_of_files_in_several_places`, all of `incomplete`, `names` of watched folders | beside a bad, an empty or a better one; completed later under its own name |
+//! | unfinished files of other clients | `a_better_one_than_the_one_in_its_place`, `parts_of_files_in_several_places`, all of `takeover`, `names` of watched folders | beside a bad, an empty or a better one; completed later under its own name |
 //! | what lies in a folder and is nothing to share | `names` of watched folders, `what_is_left_out_is_named`, `names_of_torrents` | a recycle bin; a torrent that another program has taken |
 //! | data behind links | `links_are_followed_while_they_stay`, `what_is_no_file_is_not_taken`, `what_cannot_be_shared_is_named` | swapped while they are opened; loops; a link to a folder above |
 //! | names that are not UTF-8, unreadable files | `what_is_left_out_is_named`, `a_file_that_breaks_while_it_is_read_is_left_out`, `what_cannot_be_taken_is_named_and_the_rest_is_made` | excluded although it is no UTF-8; a path of 1,100 bytes; a folder without permission |

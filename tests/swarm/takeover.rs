@@ -106,6 +106,25 @@ fn what_another_client_began() {
     }
 }
 
+/// The client also spells the name otherwise, as Transmission does with a dot at its end. The file gets its own name
+/// when it is complete.
+#[test]
+fn what_another_client_began_under_another_name() {
+    let given = Given::new();
+    let out = given.dir.sub("out");
+    let album = out.join("album");
+    fs::create_dir(&album).unwrap();
+    let begun = album.join("other.part");
+    let mut bytes = fs::read(given.content.path().join("a.bin")).unwrap();
+    let at = bytes.len() / 4;
+    bytes[at] ^= 1;
+    fs::write(&begun, &bytes).unwrap();
+    let (code, said) = given.get(&out, &["--overwrite"]);
+    assert_eq!(code, 0, "{said}");
+    given.content.assert_same_in(&out, true);
+    assert!(!begun.exists());
+}
+
 /// `get --overwrite` goes on with the files of an unfinished download of Transmission.
 #[test]
 fn what_transmission_began() {

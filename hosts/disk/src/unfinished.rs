@@ -128,10 +128,13 @@ fn finish_each(content: &Content, ours: &Ours, renamed: &mut bool) -> Result<(),
     Ok(())
 }
 
-/// Whether a file lies under the name that another client gives it until it is complete.
+/// Whether a file lies in its own folder under a name that another client gives it until it is complete. That client
+/// may also spell the name otherwise.
 fn is_unfinished(content: &Content, entry: &Entry, place: &Path) -> bool {
     let own = content.layout().relative(&entry.path);
-    with_suffixes(&own).any(|path| path == place)
+    let name = place.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut suffixes = SUFFIXES.iter();
+    place.parent() == own.parent() && suffixes.any(|end| name.ends_with(end.as_bytes()))
 }
 
 fn with_suffixes(path: &Path) -> impl Iterator<Item = PathBuf> {
