@@ -15,7 +15,7 @@ use crate::hash::Fast;
 /// The inode's time is the last change of any kind, and nobody can set it back. Inode numbers count only where they
 /// last: FAT and some network file systems number anew at each mount.
 ///
-/// While a change may not show in them, see [`Marker::is_too_new`], they have another fingerprint than later. So what was
+/// While a change may not show in them, see `Marker::is_too_new`, they have another fingerprint than later. So what was
 /// checked then is checked again.
 pub fn fingerprint(content: &Content) -> Result<u64, ReadError> {
     let marker = Marker::of(content);

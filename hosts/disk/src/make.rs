@@ -1,9 +1,9 @@
 //! Making a torrent of a file or folder (BEP 3, 12, 19, 27, 47).
 //!
 //! The same files, names and options give the same bytes: files are sorted by the bytes of their names, and no
-//! creation date is written. A folder's files are the regular ones that its [`Choice`] takes: hidden files too, and
-//! links to files in the folder. A file that cannot be read, or whose name others could not read, is left out and
-//! reported; with strict options it is an error.
+//! creation date is written. A folder's files are the regular ones that its [`Choice`](crate::Choice) takes: hidden
+//! files too, and links to files in the folder. A file that cannot be read, or whose name others could not read, is left
+//! out and reported; with strict options it is an error.
 
 mod encode;
 mod error;

@@ -11,7 +11,8 @@ use crate::walk::Skipped;
 pub struct Options {
     /// Announce URLs in tiers: those of the first are asked first (BEP 12).
     pub trackers: Vec<Vec<String>>,
-    /// Leave room for another announce URL in place of the only one while the torrent is in use, see [`stays_put`].
+    /// Leave room for another announce URL in place of the only one while the torrent is in use, see
+    /// [`stays_put`](super::stays_put).
     pub roomy: bool,
     /// HTTP addresses of the same files (BEP 19).
     pub webseeds: Vec<String>,
