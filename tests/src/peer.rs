@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::Duration;
 
 /// The SHA-1 of a torrent's info dictionary.
@@ -108,6 +109,27 @@ impl Peer {
     /// Requests a block.
     pub fn request(&mut self, index: u32, begin: u32, len: u32) {
         self.send(&request(index, begin, len));
+    }
+
+    /// Requests a block, and waits for it. Skips other messages.
+    pub fn block(&mut self, index: u32, begin: u32, len: u32) {
+        self.request(index, begin, len);
+        let requested = |message: &Message| match message {
+            Message::Piece {
+                index: of,
+                begin: at,
+                ..
+            } => (*of, *at) == (index, begin),
+            _ => false,
+        };
+        while !requested(&self.expect("a block")) {}
+    }
+
+    /// Reads these pieces, each of which is one block of 16 KiB.
+    pub fn pieces(&mut self, pieces: Range<u32>) {
+        for piece in pieces {
+            self.block(piece, 0, 1 << 14);
+        }
     }
 
     /// The next message; an error if the other side hung up.

@@ -9,7 +9,7 @@ use everseed_tests::client::Client;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{Message, Peer};
+use everseed_tests::peer::Peer;
 use everseed_tests::seeder::{Getter, Seeder, Setup, sent};
 use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
@@ -92,8 +92,7 @@ fn it_is_moved_when_it_is_complete() {
         let mut peer = Peer::unchoked(addr, world.seeder.info_hash(), true);
         getter.wait_for("complete: album");
         // This peer was connected before the move.
-        peer.request(3, 0, 16384);
-        while !matches!(peer.expect("a block"), Message::Piece { index: 3, .. }) {}
+        peer.block(3, 0, 16384);
         world.content.assert_same_in(&getter.files(), true);
         assert!(!world.apart.exists(), "nothing is left apart");
         assert_eq!(fs::read_dir(getter.files()).unwrap().count(), 1);
@@ -142,8 +141,7 @@ fn a_place_that_cannot_be_synced_is_its_place() {
         let addr = output.lines().find_map(|l| l.strip_prefix("listening: "));
         let addr = addr.expect("an address").parse().expect("an address");
         let mut peer = Peer::unchoked(addr, world.seeder.info_hash(), true);
-        peer.request(3, 0, 16384);
-        while !matches!(peer.expect("a block"), Message::Piece { index: 3, .. }) {}
+        peer.block(3, 0, 16384);
         assert_eq!(
             world.apart.join("album/a").exists(),
             apart == "on another one"
@@ -265,8 +263,7 @@ fn its_disk_is_waited_for() {
     fs::create_dir_all(disk.join("films")).unwrap();
     service.wait_for("is not mounted", 1);
     let mut peer = Peer::unchoked(listen, world.seeder.info_hash(), true);
-    peer.request(5, 0, 16384);
-    while !matches!(peer.expect("a block"), Message::Piece { index: 5, .. }) {}
+    peer.block(5, 0, 16384);
     assert!(is_empty(&disk.join("films")));
     mount();
     service.wait_for("complete: album", 1);

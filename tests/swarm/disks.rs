@@ -10,21 +10,13 @@ use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
 use everseed_tests::disk::{Disk, Exfat, forget};
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{Message, Peer, handshake};
+use everseed_tests::peer::{Peer, handshake};
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::watched::{age, config};
 use everseed_tests::{PATIENCE, wait};
 
 const MIB: u64 = 1 << 20;
-
-/// Reads so many blocks, of which each piece has one.
-fn read(peer: &mut Peer, blocks: u32) {
-    for block in 0..blocks {
-        peer.request(block, 0, 1 << 14);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
-    }
-}
 
 /// A disk from which no peer reads can be ejected after a while. Its torrent is served again when the disk is back.
 #[test]
@@ -47,7 +39,7 @@ fn an_idle_disk_is_ejected() {
     service.wait_for("seeding: idle", 1);
     // A peer that stays and asks for nothing more keeps no file open.
     let mut peer = Peer::unchoked(listen, hash, true);
-    read(&mut peer, 20);
+    peer.pieces(0..20);
     wait("the disk to be free", PATIENCE, || {
         service.process.assert_alive();
         disk.eject().then_some(())
@@ -59,7 +51,7 @@ fn an_idle_disk_is_ejected() {
         peer.send(&handshake(hash, true));
         peer.stream.read_exact(&mut [0; 68]).ok()
     });
-    read(&mut Peer::unchoked(listen, hash, true), 20);
+    Peer::unchoked(listen, hash, true).pieces(0..20);
     service.stop();
 }
 
@@ -154,15 +146,14 @@ fn a_full_state_disk() {
     let mut service = Service::start_at(&dir, &state, listen, &config, &[]);
     service.wait_for("seeding: known", 1);
     service.wait_for("seeding: few named", 1);
-    read(&mut Peer::unchoked(listen, hash, true), 20);
+    Peer::unchoked(listen, hash, true).pieces(0..20);
     lay(&watch, "many", 2000, 21);
     let few = lay(&watch, "few", 1, 1 << 14);
     service.wait_for("seeding: few", 2);
     service.wait_for("index could not be written: No space left on device", 2);
-    read(&mut Peer::unchoked(listen, hash, true), 20);
+    Peer::unchoked(listen, hash, true).pieces(0..20);
     let mut peer = Peer::unchoked(listen, few, true);
-    peer.request(0, 0, 1 << 14);
-    while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    peer.block(0, 0, 1 << 14);
     assert_eq!(
         written(),
         before,
@@ -212,7 +203,7 @@ fn a_long_file_where_nothing_is_sparse() {
     wait("it to grow", PATIENCE, || (len() > 16 * MIB).then_some(()));
     // Read from the disk: the thread that fills the long file has to read this one too.
     forget(other.path());
-    read(&mut Peer::unchoked(listen, hash, true), 40);
+    Peer::unchoked(listen, hash, true).pieces(0..40);
     assert!(len() < LEN, "it was all made before anybody was served");
     service.stop();
     assert!(len() < LEN, "the stop waited for all of it");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{Message, Peer};
+use everseed_tests::peer::Peer;
 use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
 use everseed_tests::watched::{config, fill, lay};
@@ -76,7 +76,7 @@ fn a_seeder_writes_nothing() {
         before
     };
     settle(&mut service);
-    read(&mut Peer::unchoked(listen, hash, true));
+    Peer::unchoked(listen, hash, true).pieces(0..4);
     pass(&mut service);
     assert_eq!(changes(&disk), BTreeMap::new(), "while a peer is served");
     service.stop();
@@ -88,11 +88,4 @@ fn a_seeder_writes_nothing() {
     service.stop();
     let written = changes(&disk);
     assert_eq!(writes(&written), 0, "at a stop: {written:?}");
-}
-
-fn read(peer: &mut Peer) {
-    for block in 0..4 {
-        peer.request(block, 0, 1 << 14);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
-    }
 }

@@ -18,14 +18,6 @@ use everseed_tests::service::Service;
 use everseed_tests::watched::{age, config, fill, lay};
 use everseed_tests::{PATIENCE, wait};
 
-/// Reads so many blocks, of which each piece has one.
-fn read(peer: &mut Peer, blocks: u32) {
-    for block in 0..blocks {
-        peer.request(block, 0, 1 << 14);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
-    }
-}
-
 /// A wrapper that runs `script` in a shell, in which `"$@"` is the program and its arguments.
 fn shell(script: &str) -> Vec<String> {
     ["sh", "-c", script, "sh"].map(str::to_owned).to_vec()
@@ -72,7 +64,7 @@ fn a_full_log() {
             peer.send(&everseed_tests::peer::handshake(hash, true));
             peer.stream.read_exact(&mut [0; 68]).ok()
         });
-        read(&mut Peer::unchoked(listen, hash, true), 10);
+        Peer::unchoked(listen, hash, true).pieces(0..10);
         service.stop();
         let args = ["--no-seed", "--peer", &peer];
         let dir = Dir::new("get");
@@ -130,7 +122,7 @@ fn few_descriptors(limit: u32) {
         peer.send(&everseed_tests::peer::handshake(hash, true));
         peer.stream.read_exact(&mut [0; 68]).ok()
     });
-    read(&mut Peer::unchoked(seeder.addr(), hash, true), 300);
+    Peer::unchoked(seeder.addr(), hash, true).pieces(0..300);
     let said = seeder.process.output();
     assert!(!said.contains("error: "), "{said}");
     seeder.stop();
@@ -173,7 +165,7 @@ fn hundreds_of_downloads() {
                 let mut peer = Peer::unchoked(listen, hash, true);
                 (0..20).for_each(|block| peer.request(block, 0, 1 << 14));
             }
-            read(&mut Peer::unchoked(listen, hash, true), 20);
+            Peer::unchoked(listen, hash, true).pieces(0..20);
         }
         let (before, after) = (all[all.len() - 1], held());
         all.push(after);
@@ -266,7 +258,7 @@ fn a_resolver_that_says_nothing() {
     wait("names to be asked for", PATIENCE, || {
         (asked.load(Ordering::Relaxed) > 4).then_some(())
     });
-    read(&mut Peer::unchoked(listen, hash, true), 10);
+    Peer::unchoked(listen, hash, true).pieces(0..10);
     let threads: u64 = service.process.of_proc("status", "Threads:");
     assert!(threads < 20, "{threads} threads");
     service.stop();
@@ -405,8 +397,7 @@ fn forty_sleepers_are_wanted_at_once() {
     for mut peer in calls {
         peer.stream.read_exact(&mut [0; 68]).expect("a handshake");
         while peer.expect("unchoke") != (Message::Unchoke {}) {}
-        peer.request(0, 0, 1000);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+        peer.block(0, 0, 1000);
     }
     service.stop();
 }
@@ -544,7 +535,7 @@ fn a_state_that_can_only_be_read() {
     let wrapper = mounts(&format!("mount -o remount,ro '{}'", disk.at().display()));
     let mut service = Service::start_at(&dir, &state, listen, &config, &wrapper);
     service.wait_for("seeding: known.bin", 1);
-    read(&mut Peer::unchoked(listen, hash, true), 10);
+    Peer::unchoked(listen, hash, true).pieces(0..10);
     service.stop();
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Neighbour, Net, set_up_ours};
-use everseed_tests::peer::{InfoHash, Message, Peer};
+use everseed_tests::peer::{InfoHash, Peer};
 use everseed_tests::seeder::make;
 use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
@@ -177,8 +177,7 @@ fn nothing_leaves_by_another() {
 
 /// Requests a block over this connection, and waits for it.
 fn block_of(mut peer: Peer) -> Peer {
-    peer.request(0, 0, 16_384);
-    while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    peer.block(0, 0, 16_384);
     peer
 }
 

@@ -218,8 +218,7 @@ fn a_packed_torrent_file_that_is_written_over() {
     }
     let hash = info_hash(&made.join("27.torrent"));
     let mut peer = Peer::unchoked(listen, hash, true);
-    peer.request(1, 0, 16384);
-    while !matches!(peer.expect("a block"), Message::Piece { index: 1, .. }) {}
+    peer.block(1, 0, 16384);
     service.stop();
 }
 
@@ -377,7 +376,6 @@ fn the_state_is_full_when_it_is_written_over() {
     service.wait_for("no copy of a .torrent can be kept; make room there", 1);
     metadata(&mut peer, &before);
     let mut other = Peer::unchoked(listen, hash, true);
-    other.request(0, 0, 16384);
-    while !matches!(other.expect("a block"), Message::Piece { index: 0, .. }) {}
+    other.block(0, 0, 16384);
     service.stop();
 }

@@ -6,7 +6,7 @@ use everseed_tests::PATIENCE;
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{InfoHash, Message, Peer};
+use everseed_tests::peer::{InfoHash, Peer};
 use everseed_tests::process::Signal;
 use everseed_tests::service::Service;
 
@@ -103,8 +103,7 @@ fn one_that_does_not_listen() {
     let mut peer = Peer::unchoked(listen, hash, false);
     for piece in 0..40 {
         fill();
-        peer.request(piece, 0, 16_384);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+        peer.block(piece, 0, 16_384);
     }
     service.stop();
     drop(socket);

@@ -14,8 +14,6 @@ use everseed_tests::watched::age;
 use everseed_tests::{PATIENCE, wait};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 
-use crate::serving::read;
-
 /// The terminal that shows the log was stopped. Connected peers are served, and others come and go. When the terminal
 /// goes on, it shows the lines that were kept and the number of those that were not.
 #[test]
@@ -41,7 +39,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let mut seeder = setup.under(["sh", "-c", &to_pipe, "sh"]).start(&dir);
     let (addr, hash) = (seeder.addr(), seeder.info_hash());
     let mut served = Peer::unchoked(addr, hash, true);
-    read(&mut served, 0..64);
+    served.pieces(0..64);
     fill_up(&mut log);
     for _ in 0..400 {
         let mut caller = Peer::connect(addr);
@@ -49,7 +47,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
         let mut answer = [0; 68];
         caller.stream.read_exact(&mut answer).expect("a handshake");
     }
-    read(&mut served, 0..64);
+    served.pieces(0..64);
     // A thread reads the log from here to its end.
     let said = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -61,7 +59,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
             }
             String::from_utf8_lossy(&said).into_owned()
         });
-        read(&mut served, 0..64);
+        served.pieces(0..64);
         seeder.stop();
         open(false).write_all(END).expect("a pipe");
         reader.join().expect("what was said")
@@ -111,7 +109,7 @@ fn a_service_whose_output_nobody_reads() {
             peer.send(&handshake(hash, true));
             peer.stream.read_exact(&mut [0; 68]).ok()
         });
-        read(&mut Peer::unchoked(listen, hash, true), 0..64);
+        Peer::unchoked(listen, hash, true).pieces(0..64);
         service.stop();
         fs::remove_file(&torrent).expect("to take it away");
     }

@@ -7,7 +7,7 @@ use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
 use everseed_tests::disk::Disk;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{Message, Peer};
+use everseed_tests::peer::Peer;
 use everseed_tests::seeder::{Getter, Setup, sent};
 use everseed_tests::service::Service;
 use everseed_tests::{PATIENCE, wait};
@@ -49,8 +49,7 @@ fn the_disk_that_it_moves_to_is_full() {
         (allocated(&disk) == 0).then_some(())
     });
     let mut peer = Peer::unchoked(listen, seeder.info_hash(), true);
-    peer.request(0, 0, 16384);
-    while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    peer.block(0, 0, 16384);
     mount("remount,size=16m");
     service.wait_for("complete: album", 1);
     content.assert_same_in(&disk, true);

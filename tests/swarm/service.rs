@@ -15,7 +15,7 @@ use everseed_tests::client::Client;
 use everseed_tests::content::{Content, allocated};
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{InfoHash, Message, Peer};
+use everseed_tests::peer::{InfoHash, Peer};
 use everseed_tests::process::Signal;
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
@@ -208,8 +208,7 @@ fn the_network_changes() {
     hears(2);
     service.wait_for(&link(second), 1);
     // Connected peers stay, and a client with the new .torrent finds everseed.
-    peer.request(0, 0, 1000);
-    while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+    peer.block(0, 0, 1000);
     let mut download = Client::Aria2.download(torrent, net.addr(Family::V4));
     download.finish(&content);
     let output = service.process.output();

@@ -23,7 +23,6 @@ use everseed_tests::usage;
 use everseed_tests::watched::{age, config, lay};
 use everseed_tests::{PATIENCE, wait};
 use rustix::fs::{Advice, fadvise};
-pub(crate) use world::read;
 use world::{World, ask_for_metadata, downloads, drop_from_cache, large_torrent, state, watched};
 
 /// A peer requests a block from a disk that does not answer. Other peers get blocks from another disk, and this one
@@ -43,13 +42,13 @@ fn a_disk_that_does_not_answer_keeps_others_from_nothing() {
     let slow_hash = seeder.info_hash();
     let mut waits = Peer::unchoked(seeder.addr(), slow_hash, true);
     let mut served = Peer::unchoked(seeder.addr(), hash, true);
-    read(&mut served, 0..64);
+    served.pieces(0..64);
     disk.hold();
     waits.request(0, 0, 1 << 14);
     wait("the disk to be asked", PATIENCE, || {
         (disk.held() > 0).then_some(())
     });
-    read(&mut served, 0..64);
+    served.pieces(0..64);
     disk.release();
     while !matches!(waits.expect("its block"), Message::Piece { .. }) {}
     seeder.stop();
@@ -259,7 +258,7 @@ fn a_sync_that_takes_long_keeps_no_block_from_anybody() {
             let mut peer = Peer::unchoked(world.listen, cold, true);
             for _ in 0..3 {
                 drop_from_cache(&path);
-                read(&mut peer, 0..64);
+                peer.pieces(0..64);
             }
             assert!(
                 slow.held() > 0 && world.service.process.syncs(disk.at()),
@@ -313,7 +312,7 @@ fn a_disk_that_hangs_keeps_no_command_waiting() {
     service.reload(listen, &format!("{config}up = \"9MiB\"\n"));
     service.wait_for("the configuration was read", 1);
     service.wait_for("seeding: 3.bin", 1);
-    read(&mut Peer::unchoked(listen, hashes[2], true), 0..64);
+    Peer::unchoked(listen, hashes[2], true).pieces(0..64);
     assert!(slow.held() > 0);
     slow.release();
     service.stop();
@@ -358,7 +357,7 @@ fn whoever_waits_for_the_catalogue_keeps_nobody_waiting() {
         let seeding = format!("seeding: {number}.bin");
         world.service.wait_for(&seeding, 1);
     }
-    read(&mut world.peer, 0..1);
+    world.peer.pieces(0..1);
     let catalogue = File::open(world.state.at().join("state/catalogue")).expect("a catalogue");
     fadvise(&catalogue, 0, None, Advice::DontNeed).expect("nothing of it in memory");
     world.state.hold_at("read", "state/catalogue");
@@ -368,11 +367,11 @@ fn whoever_waits_for_the_catalogue_keeps_nobody_waiting() {
         .service
         .reload(world.listen, &(config.join("\n") + "\n"));
     wait("a thread that waits for the catalogue", PATIENCE, || {
-        read(&mut world.peer, 0..1);
+        world.peer.pieces(0..1);
         let reads = world.service.process.thread("catalogue");
         reads.filter(|_| world.state.held() > 0)
     });
-    read(&mut world.peer, 0..64);
+    world.peer.pieces(0..64);
     let mut http = TcpStream::connect(world.listen).expect("a connection");
     http.write_all(b"GET /scrape HTTP/1.1\r\nHost: everseed\r\n\r\n")
         .expect("a request");
@@ -468,7 +467,7 @@ fn what_takes_long_takes_no_time_of_the_serving_thread() {
             service.process.assert_alive();
             assert!(begun.elapsed() < 3 * PATIENCE, "it never said {said}");
             let asked = Instant::now();
-            read(&mut peer, 0..16);
+            peer.pieces(0..16);
             longest = longest.max(asked.elapsed());
             blocks += 16;
             std::thread::sleep(Duration::from_millis(20));

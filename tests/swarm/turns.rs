@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
 use everseed_tests::net::{Family, Net};
-use everseed_tests::peer::{InfoHash, Message, Peer};
+use everseed_tests::peer::{InfoHash, Peer};
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::watched::{age, fill, lay};
@@ -119,8 +119,7 @@ fn a_long_making_keeps_nobody_waiting() {
     });
     for hash in hashes {
         let mut peer = Peer::unchoked(listen, hash, true);
-        peer.request(0, 0, 16384);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
+        peer.block(0, 0, 16384);
     }
     assert!(!service.process.output().contains("a long one"));
     fs::write(share.join("short"), [7; 50_000]).unwrap();

@@ -80,17 +80,17 @@ impl World {
         cause: impl FnOnce(&mut World),
     ) {
         // Opens the file that the peer reads: opening needs the .torrent, which lies on the state's disk.
-        read(&mut self.peer, 0..1);
+        self.peer.pieces(0..1);
         disk(self).hold_at(what, path);
         cause(self);
         let why = format!("{what} of {path}");
         wait(&why, PATIENCE, || {
             self.service.process.assert_alive();
             // Again and again, because files that no peer reads are closed.
-            read(&mut self.peer, 0..1);
+            self.peer.pieces(0..1);
             (disk(self).held() > 0).then_some(())
         });
-        read(&mut self.peer, 0..64);
+        self.peer.pieces(0..64);
         assert!(disk(self).held() > 0, "{why}");
         disk(self).release();
     }
@@ -170,12 +170,4 @@ pub(super) fn ask_for_metadata(peer: &mut Peer) {
     peer.send(&message(20, b"\0d1:md11:ut_metadatai1eee"));
     let request = [&[number][..], b"d8:msg_typei0e5:piecei0ee"].concat();
     peer.send(&message(20, &request));
-}
-
-/// Reads blocks, of which each piece has one.
-pub(crate) fn read(peer: &mut Peer, blocks: std::ops::Range<u32>) {
-    for block in blocks {
-        peer.request(block, 0, 1 << 14);
-        while !matches!(peer.expect("a block"), Message::Piece { .. }) {}
-    }
 }
