@@ -2,6 +2,7 @@
 //! called.
 
 pub(crate) mod address;
+pub(crate) mod changes;
 pub(crate) mod engine;
 mod epoll;
 pub mod listen;

@@ -97,6 +97,11 @@ impl Udp {
         Some(&bound.socket)
     }
 
+    /// Whether there is a socket, for each family.
+    pub fn families(&self) -> [bool; 2] {
+        self.sockets.each_ref().map(Option::is_some)
+    }
+
     /// Sends a datagram. It may be lost without an error.
     pub fn send(&self, to: SocketAddr, packet: &[u8]) -> io::Result<()> {
         let socket = self.socket(Family::of(to.ip()));

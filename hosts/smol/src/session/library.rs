@@ -176,7 +176,8 @@ impl Library {
         torrents.unknown.keep(engine, wanted);
         self.apply_rates(engine);
         self.back_to_sleep(torrents, engine);
-        if self.network.has_changed(&engine.way_out, now) {
+        let changes = listening.changes;
+        if self.network.has_changed(&engine.way_out, changes, now) {
             self.renew(torrents, engine, listening);
         }
         self.scan(torrents, engine);

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::notice::{Notice, Notices};
 use crate::net::address::{reachable, sources};
+use crate::net::changes::Changes;
 use crate::net::engine::Engine;
 use crate::net::listen::{Interface, Listen, PORT, interface};
 use crate::net::proxy::Proxy;
@@ -34,6 +35,11 @@ pub(super) struct Listening {
     untied: bool,
     notices: Notices,
     next_look: Instant,
+    news: Changes,
+    /// How often the network has changed.
+    pub(super) changes: u64,
+    /// The port that peers near us are told.
+    nearby_port: u16,
 }
 
 /// One address to listen on.
@@ -71,6 +77,9 @@ impl Listening {
             untied: false,
             notices,
             next_look: Instant::now() + LOOK,
+            news: Changes::new(),
+            changes: 0,
+            nearby_port: 0,
         }
     }
 
@@ -181,6 +190,10 @@ impl Listening {
 
     /// The address under which others in our network reach us, or will: the first one, as far as it is known.
     pub(super) fn local(&self) -> SocketAddr {
+        reachable(self.first())
+    }
+
+    fn first(&self) -> SocketAddr {
         let first = self.wanted.first().map(|wanted| match wanted {
             Listen::At(addr) => *addr,
             // Without an address only this machine reaches us.
@@ -188,7 +201,7 @@ impl Listening {
         });
         let had = self.addresses.iter().find(|address| address.is_had());
         let addr = had.map(|address| address.addr).or(first);
-        reachable(addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into()))
+        addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
     }
 
     /// Follows the addresses of the interfaces, which `look` returns, and binds those that were not available before.
@@ -303,8 +316,9 @@ impl Listening {
     }
 
     /// Uses local service discovery on the interfaces that we listen on, as they are now.
-    fn follow_nearby(&self, engine: &mut Engine) {
-        engine.follow_nearby(&self.wanted, self.local().port());
+    fn follow_nearby(&mut self, engine: &mut Engine) {
+        self.nearby_port = self.first().port();
+        engine.follow_nearby(&self.wanted, self.nearby_port);
     }
 
     /// Logs the interfaces that are waited for.
@@ -356,21 +370,28 @@ impl Listening {
         self.say_away();
     }
 
-    /// Looks at the addresses now and then. Returns whether calls to others go another way since.
+    /// Looks at the addresses now and then. Returns whether the network has changed since, or calls to others go
+    /// another way.
     pub(super) fn look_after(&mut self, engine: &mut Engine, now: Instant) -> bool {
         if now < self.next_look {
             return false;
         }
         self.next_look = now + LOOK;
+        let changed = self.news.take();
+        self.changes += u64::from(changed);
         let before = engine.way_out.clone();
-        let look = &mut |name: &str| interface(name).unwrap_or_default();
-        for number in self.follow(look) {
-            engine.listen_no_longer(number);
+        if changed || !self.addresses.iter().all(ListenAddress::is_had) {
+            let look = &mut |name: &str| interface(name).unwrap_or_default();
+            for number in self.follow(look) {
+                engine.listen_no_longer(number);
+            }
         }
         self.open(engine, true);
-        self.follow_nearby(engine);
+        if changed || self.nearby_port != self.first().port() {
+            self.follow_nearby(engine);
+        }
         self.say_away();
-        before != engine.way_out && !engine.way_out.is_shut()
+        changed || before != engine.way_out && !engine.way_out.is_shut()
     }
 }
 

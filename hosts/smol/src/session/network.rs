@@ -18,6 +18,10 @@ pub(super) struct Network {
     known: [Option<IpAddr>; 2],
     /// The time since which each is gone.
     gone: [Option<Instant>; 2],
+    /// The present addresses, as of this way and this number of changes of the network.
+    ips: [Option<IpAddr>; 2],
+    way: Way,
+    changes: u64,
     /// The next time at which trackers may be told. A line that comes and goes must not call them every few seconds.
     next: Instant,
 }
@@ -26,12 +30,22 @@ impl Network {
     pub(super) fn new(way: &Way) -> Network {
         let known = now(way);
         let gone = known.map(|ip| ip.is_none().then(Instant::now));
-        let next = Instant::now();
-        Network { known, gone, next }
+        Network {
+            known,
+            gone,
+            ips: known,
+            way: way.clone(),
+            changes: 0,
+            next: Instant::now(),
+        }
     }
 
-    pub(super) fn has_changed(&mut self, way: &Way, at: Instant) -> bool {
-        self.is_news(now(way), at)
+    /// `changes` is how often the network has changed until now.
+    pub(super) fn has_changed(&mut self, way: &Way, changes: u64, at: Instant) -> bool {
+        if self.changes != changes || self.way != *way {
+            (self.ips, self.way, self.changes) = (now(way), way.clone(), changes);
+        }
+        self.is_news(self.ips, at)
     }
 
     /// Whether there is a new address, or one again that was gone for long. A vanished address alone does not count:
@@ -95,6 +109,9 @@ mod tests {
         let mut network = Network {
             known: [ip(1), None],
             gone: [None, Some(start)],
+            ips: [ip(1), None],
+            way: Way::default(),
+            changes: 0,
             next: start,
         };
         for (s, v4, news) in [

@@ -40,6 +40,10 @@ pub(super) struct PortMap {
 /// The router and the routes of one family.
 #[derive(Default)]
 struct Beyond {
+    /// The number of changes of the network at the last look.
+    changes: Option<u64>,
+    /// The address and interface that we listened on then.
+    listened: Option<(SocketAddr, Option<String>)>,
     /// The connection that the routes give; `None` while only this machine can reach us.
     outside: Option<Outside>,
     router: Option<AskedRouter>,
@@ -206,6 +210,12 @@ impl PortMap {
     fn find_routers(&mut self, listening: &Listening, torrents: &Torrents, tasks: &AsyncTasks) {
         for (at, family) in [Family::V4, Family::V6].into_iter().enumerate() {
             let listens = listening.of(family);
+            let changes = Some(listening.changes);
+            let before = &mut self.families[at];
+            if before.changes == changes && before.listened == listens {
+                continue;
+            }
+            (before.changes, before.listened) = (changes, listens.clone());
             let found = listens
                 .as_ref()
                 .map(|(addr, device)| outside(addr.ip(), device.as_deref()));

@@ -185,7 +185,8 @@ impl Engine {
     /// leave from the same one.
     pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
         self.way_out = way.clone();
-        self.shared.change(|reactor| reactor.go_by(way, port));
+        self.shared
+            .perhaps_change(|reactor| reactor.go_by(way, port));
     }
 
     /// Uses local service discovery on the present interfaces among those that `wanted` listens on. Peers reach us

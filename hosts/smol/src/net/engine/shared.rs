@@ -44,6 +44,16 @@ impl Shared {
         answer
     }
 
+    /// Makes a change that may be none, which `change` returns.
+    pub(super) fn perhaps_change(&self, change: impl FnOnce(&mut Reactor) -> bool) {
+        let mut reactor = self.lock();
+        if change(&mut reactor) {
+            reactor.busy = true;
+            drop(reactor);
+            self.alarm.ring();
+        }
+    }
+
     pub(super) fn lock(&self) -> HeldReactor<'_> {
         let _next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let reactor = self.reactor.lock().unwrap_or_else(PoisonError::into_inner);

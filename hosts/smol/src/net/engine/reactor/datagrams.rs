@@ -46,9 +46,12 @@ impl Reactor {
     }
 
     /// Calls others by this way from now on. `port` gives, for each family, the port where peers connect; datagrams
-    /// leave from the same one.
-    pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) {
-        for family in self.udp.follow(&way, port) {
+    /// leave from the same one. Returns whether that is a change.
+    pub(crate) fn go_by(&mut self, way: Way, port: impl Fn(Family) -> u16) -> bool {
+        let before = self.udp.families();
+        let new = self.udp.follow(&way, port);
+        let same = new.is_empty() && before == self.udp.families() && self.way_out == way;
+        for family in new {
             let socket = self.udp.socket(family);
             let watched = socket.map(|s| self.epoll.add(s, Watched::Datagrams(family)));
             if let Some(Err(error)) = watched {
@@ -56,9 +59,10 @@ impl Reactor {
             }
         }
         self.way_out = way;
-        if self.dht != Mode::Off {
+        if !same && self.dht != Mode::Off {
             self.join_dht(self.dht, &[]);
         }
+        !same
     }
 
     /// Joins the DHT for the families that have a UDP socket, or for none. `kept` are the nodes known in the last
@@ -66,7 +70,7 @@ impl Reactor {
     pub(crate) fn join_dht(&mut self, mode: Mode, kept: &[u8]) {
         self.dht = mode;
         self.udp.talk_to_many();
-        let families = [Family::V4, Family::V6].map(|family| self.udp.socket(family).is_some());
+        let families = self.udp.families();
         let now = if families == [false; 2] {
             Mode::Off
         } else {
