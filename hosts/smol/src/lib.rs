@@ -20,13 +20,14 @@
 //! | `storage` | the thread that waits for disks, and the state that outlives a run |
 //! | [`client`] | requests to servers and routers: HTTP, announces, port mapping |
 //! | [`web`] | the HTTP server: the built-in tracker |
-//! | `descriptors`, `async_tasks`, `alarm`, `clock`, `trace` | used by all of them |
+//! | `descriptors`, `allocator`, `async_tasks`, `alarm`, `clock`, `trace` | used by all of them |
 //! | [`text`], [`url`], [`magnet`], `secrets`, `logging`, `failure` | texts for people |
 
-// Except in the one module that calls the kernel by numbers.
+// Except in two modules: one calls the kernel by numbers, one the allocator.
 #![deny(unsafe_code)]
 
 mod alarm;
+mod allocator;
 mod async_tasks;
 pub mod cli;
 pub mod client;

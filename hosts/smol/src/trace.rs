@@ -42,6 +42,7 @@ impl Deref for Traced {
 
 impl Traced {
     /// A node, recorded in the file `to` if there is one.
+    #[inline(never)] // The caller's stack would have room for a node, too, as long as it runs.
     pub(crate) fn new(
         memory: Memory<'static>,
         identity: Identity,

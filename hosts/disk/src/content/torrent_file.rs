@@ -62,6 +62,7 @@ impl Content {
     }
 
     /// Whether this file has the torrent's `info`, by its info-hash, at the same offset as before.
+    #[inline(never)] // Its buffer is on the stack of those threads only that have found the file changed.
     fn is_info_of(&self, file: &File) -> io::Result<bool> {
         let range = self.metainfo.info_range();
         let (mut at, mut sha1) = (range.start, Fast::default());

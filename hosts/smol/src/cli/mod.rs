@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use lexopt::{Arg, Parser};
 
+use crate::allocator;
 use crate::failure::{FAILURE, Failure, USAGE, finish};
 use crate::logging::start_log;
 use crate::options::args::{self, Stop};
@@ -73,6 +74,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
+    allocator::begin();
     outlive_long_files();
     let mut parser = Parser::from_env();
     let (command, outcome) = match parser.next() {

@@ -274,9 +274,18 @@ impl Loader {
         })
     }
 
-    /// Opens an item at once.
+    /// Opens an item at once; on a thread, because the main thread would keep the stack that this takes.
     pub(super) fn open_now(&self, request: &LoadRequest) -> LoadOutcome {
-        self.with(|loading| open(loading, request))
+        let open = || self.with(|loading| open(loading, request));
+        let opened = thread::scope(|scope| {
+            let thread = thread::Builder::new().name("load".into());
+            thread.spawn_scoped(scope, open).map(|opened| opened.join())
+        });
+        match opened {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => open(),
+        }
     }
 
     fn load(&self, ticket: Ticket, request: LoadRequest) -> Loaded {

@@ -100,6 +100,7 @@ use self::systemd::Manager;
 use self::torrents::Torrents;
 use self::unknown::Unknowns;
 use crate::alarm::Alarm;
+use crate::allocator;
 use crate::async_tasks::AsyncTasks;
 use crate::failure::Failure;
 use crate::net::engine::Engine;
@@ -133,6 +134,7 @@ pub fn run(config: Config, attendance: Attendance, front: Front) -> Result<ExitC
             Err(code) => return Ok(ExitCode::from(code)),
         },
     };
+    allocator::settle();
     let code = session.run().map_err(broken)?;
     if session.again {
         drop(session);
@@ -175,7 +177,7 @@ fn cannot_start(error: io::Error) -> String {
     format!("cannot start: {error}")
 }
 
-/// A running session.
+/// A running session; in a box, because each move would leave its size on the stack.
 struct Session {
     signals: Rc<Signals>,
     engine: Rc<RefCell<Engine>>,
@@ -219,7 +221,7 @@ impl Session {
         base: Base,
         listening: Listening,
         plan: Plan,
-    ) -> Result<Session, String> {
+    ) -> Result<Box<Session>, String> {
         let Base {
             state,
             alarm,
@@ -291,7 +293,7 @@ impl Session {
         commands.wake_by(Arc::clone(&torrents.alarm));
         let (port_map, neighbours) = (PortMap::new(args), Neighbours::new(args));
         let numbers = (front.numbers)(args.quiet);
-        Ok(Session {
+        Ok(Box::new(Session {
             signals,
             engine,
             tasks,
@@ -323,7 +325,7 @@ impl Session {
             again: false,
             stopped: false,
             ending: false,
-        })
+        }))
     }
 
     /// Accepts peers at all bound addresses.

@@ -50,7 +50,7 @@ enum Came {
 
 impl Session {
     /// A session with everything that a person named, ready to run; or the exit code if none of it can be done.
-    pub(super) fn open(config: Config, front: Front) -> Result<Result<Session, u8>, Failure> {
+    pub(super) fn open(config: Config, front: Front) -> Result<Result<Box<Session>, u8>, Failure> {
         let failed = Failure::Failed;
         let args = &config.seed;
         let state = StateFolder::open(&args.state).map_err(Failure::failed)?;
@@ -117,7 +117,7 @@ impl Session {
         args: RunArgs,
         config: Config,
         front: Front,
-    ) -> Result<Session, Failure> {
+    ) -> Result<Box<Session>, Failure> {
         let failed = Failure::Failed;
         let state = StateFolder::open_lasting(&config.seed.state, config.state_in_ram);
         let state = state.map_err(Failure::failed)?;

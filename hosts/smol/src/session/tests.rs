@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    fn open(&self, files: &[&str]) -> Session {
+    fn open(&self, files: &[&str]) -> Box<Session> {
         let opened = patiently(|| Session::open(self.config(files), self.front()));
         opened.unwrap_or_else(|code| panic!("{code}"))
     }

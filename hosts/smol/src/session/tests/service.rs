@@ -66,7 +66,7 @@ impl Watched {
         }
     }
 
-    fn open(&self) -> Session {
+    fn open(&self) -> Box<Session> {
         let args = || RunArgs {
             config: self.folder.join("everseed.toml"),
             check: false,
@@ -76,7 +76,7 @@ impl Watched {
     }
 
     /// With `a` asleep and `b` awake.
-    fn open_all(&self) -> Session {
+    fn open_all(&self) -> Box<Session> {
         let mut session = self.open();
         let seeding = |heard: &String| heard.starts_with("seeding ");
         // Until the first is checked there is no place for the other.
