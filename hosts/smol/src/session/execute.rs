@@ -280,6 +280,7 @@ impl LibraryItem {
             ItemStage::Paused => PAUSED,
             ItemStage::Ended(_) => "it has ended",
             ItemStage::Waiting(_) => "it cannot be opened now",
+            ItemStage::Queued(_) => "it waits for a place",
             ItemStage::Behind(_) => "the same torrent is there already",
             _ => return self.verify = true,
         };

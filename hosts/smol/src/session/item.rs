@@ -25,6 +25,9 @@ pub(super) struct LibraryItem {
     pub(super) mark: Option<Mark>,
     /// The last message about it.
     pub(super) last_message: String,
+    /// How often it gave its place to another item, and why its files were away then.
+    pub(super) turns: u32,
+    pub(super) was_away: String,
     /// The number of failed attempts in a row to open it.
     pub(super) failures: u32,
     /// Its mark when it could not be used. It is read again only when that has changed.
@@ -66,6 +69,8 @@ impl LibraryItem {
             folder,
             mark,
             last_message: String::new(),
+            turns: 0,
+            was_away: String::new(),
             failures: 0,
             bad: None,
             looking: false,
@@ -99,6 +104,8 @@ pub(super) enum ItemStage {
     Running(TorrentNumber),
     /// It cannot be opened for the reason that was logged; this is the time of the next try.
     Waiting(Instant),
+    /// It waits for a place, behind those that gave up theirs less often; this is the time of the next try.
+    Queued(Instant),
     /// The torrent of this hash is there already, for another item; when that one goes, this takes its place.
     Behind(InfoHash),
     /// It is paused: nothing is sent or requested.
@@ -211,6 +218,10 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
     let (pause, when) = match trouble {
         Trouble::Away(_) => (AWAY, format!("tried again every {} s", AWAY.as_secs())),
         Trouble::Full(_) => (AWAY, format!("tried again every {} s", AWAY.as_secs())),
+        Trouble::NoPlace(_) => (
+            AWAY,
+            "it gets one when another torrent is idle for half a minute".to_owned(),
+        ),
         Trouble::Bad(_) => (failed, "tried again when it has changed".to_owned()),
         _ => (
             failed,
@@ -220,7 +231,8 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
     if let Trouble::Bad(_) | Trouble::Failed(_) = trouble {
         managed.failures = managed.failures.saturating_add(1);
     }
-    let is_full = matches!(trouble, Trouble::Full(_));
+    let is_queued = matches!(trouble, Trouble::NoPlace(_));
+    let is_full = is_queued || matches!(trouble, Trouble::Full(_));
     let reason = trouble.text();
     // A reason that was logged already has no text.
     if managed.last_message != reason && !reason.is_empty() {
@@ -232,7 +244,11 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
     }
     let message = managed.last_message.clone();
     managed.give_up_verifying(notices, &message);
-    managed.stage = ItemStage::Waiting(Instant::now() + pause);
+    let again = Instant::now() + pause;
+    managed.stage = match is_queued {
+        true => ItemStage::Queued(again),
+        false => ItemStage::Waiting(again),
+    };
 }
 
 /// The longest pause between two looks at served content of a watched folder. New content is looked at after ten

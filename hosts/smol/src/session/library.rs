@@ -24,6 +24,7 @@ use super::scout::Scout;
 use super::sleeper_command::SleeperCommands;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
+use super::turns::fewest_turns;
 use super::watch::Watch;
 
 use crate::async_tasks::Spawner;
@@ -254,6 +255,11 @@ impl Library {
         let places = self
             .most_awake()
             .saturating_sub(torrents.awake.iter().filter(stays).count());
+        let given = self
+            .idle(torrents, engine, now)
+            .filter(|(until, _)| *until <= now);
+        let for_queue = places + given.count();
+        let turns = fewest_turns(&self.items);
         let checking = torrents.awake.iter().any(|t| t.checked().is_some());
         for managed in &mut self.items {
             // A torrent may sleep after its check, so its place will be free.
@@ -265,6 +271,8 @@ impl Library {
                 _ if loading >= LOADING_MAX => continue,
                 ItemStage::Ready => managed.purpose(),
                 ItemStage::Waiting(again) if again <= now => managed.purpose(),
+                ItemStage::Queued(_) if loading >= for_queue || managed.turns > turns => continue,
+                ItemStage::Queued(again) if again <= now => managed.purpose(),
                 ItemStage::Behind(hash) if !torrents.hold(engine, hash) => managed.purpose(),
                 _ => continue,
             };
@@ -302,7 +310,8 @@ impl Library {
     pub(super) fn fetched(&mut self, done: &[(PathBuf, InfoHash)]) {
         let its = |managed: &&mut LibraryItem| {
             // An item that is loading was looked for before the metadata came.
-            let waits = matches!(managed.stage, ItemStage::Waiting(_) | ItemStage::Loading(_));
+            use ItemStage::{Loading, Queued, Waiting};
+            let waits = matches!(managed.stage, Waiting(_) | Queued(_) | Loading(_));
             waits && done.iter().any(|(given, _)| *given == managed.item.path)
         };
         for managed in self.items.iter_mut().filter(its) {

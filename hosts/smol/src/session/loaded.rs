@@ -95,15 +95,13 @@ impl Library {
             self.meet_twin(torrents, at, &name, content.metainfo().info_hash);
             return None;
         }
-        let room = match self.make_room(torrents, engine) {
-            false => Err(
-                "all places for torrents are taken; it gets one when another torrent is idle for half a minute; or raise torrents =",
-            ),
-            true if engine.node.known() >= self.most_known && !has_name(&outcome, engine) => {
-                Err("no memory for the name of another torrent; raise memory =")
-            }
-            true => Ok(()),
+        let is_nameless = engine.node.known() >= self.most_known && !has_name(&outcome, engine);
+        let room = match is_nameless {
+            true => Err("no memory for the name of another torrent; raise memory ="),
+            false => Ok(()),
         };
+        // What cannot be opened takes no place from anybody.
+        let has_place = outcome.is_ok() && self.make_room(torrents, engine);
         let at = self.items.iter().position(mine)?;
         let outgrows = |(source, download): &(OpenedTorrent, Option<Box<Download>>)| {
             self.outgrows(torrents, source, download.is_some())
@@ -132,11 +130,17 @@ impl Library {
             {
                 download.goal = (**goal).clone();
             }
-            room.map_err(|reason| {
-                let given = managed.item.path.display().to_string();
-                Trouble::Full(format!("{}: {reason}", mask_urls(&given)))
-            })?;
-            start(torrents, engine, source, download)
+            let shown = || mask_urls(&managed.item.path.display().to_string());
+            room.map_err(|reason| Trouble::Full(format!("{}: {reason}", shown())))?;
+            if !has_place {
+                let reason = "all places for torrents are taken; raise torrents = for more";
+                return Err(Trouble::NoPlace(format!("{}: {reason}", shown())));
+            }
+            if managed.turns == 0 {
+                introduce(torrents, &source)?;
+            }
+            let reason = std::mem::take(&mut managed.was_away);
+            Ok(torrents.add(engine, source, download, reason))
         });
         match started {
             Ok(number) => {
@@ -254,17 +258,12 @@ fn has_name(outcome: &LoadOutcome, engine: &Engine) -> bool {
     opened.is_ok_and(|metainfo| engine.node.find(metainfo.info_hash).is_some())
 }
 
-/// Starts an opened torrent.
-fn start(
-    torrents: &mut Torrents,
-    engine: &mut Engine,
-    source: OpenedTorrent,
-    download: Option<Box<Download>>,
-) -> Result<TorrentNumber, Trouble> {
-    let (introduction, only_ours) = introduction(&source, &torrents.reach.links())?;
+/// Tells of a torrent that is started for the first time.
+fn introduce(torrents: &mut Torrents, source: &OpenedTorrent) -> Result<(), Trouble> {
+    let (introduction, only_ours) = introduction(source, &torrents.reach.links())?;
     torrents.notices.tell(Notice::Torrent(&introduction));
     if only_ours {
         torrents.reach.say_where(&torrents.notices);
     }
-    Ok(torrents.add(engine, source, download))
+    Ok(())
 }

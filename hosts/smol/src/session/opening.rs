@@ -104,7 +104,7 @@ impl Session {
             _ if managed.stage == ItemStage::Paused => {}
             Came::Opened(source, download) => {
                 managed.info_hash = Some(source.content.metainfo().info_hash);
-                let number = self.torrents.add(engine, source, download);
+                let number = self.torrents.add(engine, source, download, String::new());
                 managed.stage = ItemStage::Running(number);
             }
             Came::Unknown => managed.stage = ItemStage::Ready,

@@ -60,7 +60,8 @@ impl Library {
     pub(super) fn prune(&mut self, torrents: &Torrents, now: Instant) {
         // An item that waits for a disk has not failed.
         let away = |managed: &LibraryItem| {
-            matches!(managed.stage, ItemStage::Waiting(_)) && managed.failures == 0
+            use ItemStage::{Queued, Waiting};
+            matches!(managed.stage, Queued(_) | Waiting(_)) && managed.failures == 0
         };
         let unsure = |managed: &LibraryItem| managed.stage.is_coming() || away(managed);
         let read = |watch: &Watch| watch.is_read() && watch.last_message.is_empty();
@@ -154,8 +155,11 @@ impl Library {
     /// Logs once that the folders hold more than can be added.
     fn say_if_full(&mut self, engine: &Engine, more: bool) {
         let waiting = |managed: &&LibraryItem| {
-            use ItemStage::{Behind, Ended, Paused, Waiting};
-            matches!(managed.stage, Waiting(_) | Behind(_) | Paused | Ended(_))
+            use ItemStage::{Behind, Ended, Paused, Queued, Waiting};
+            matches!(
+                managed.stage,
+                Waiting(_) | Queued(_) | Behind(_) | Paused | Ended(_)
+            )
         };
         let waiting = self.items.iter().filter(waiting).count();
         let most = self.most_known;
@@ -167,7 +171,7 @@ impl Library {
                 false => "no memory would do for more",
             };
             format!("there is room for {most} torrents; {advice}")
-        } else if waiting >= ITEMS_MAX {
+        } else if waiting >= self.most_items() {
             format!(
                 "{waiting} in them cannot be opened, are paused or have reached their goal; mend, resume or remove those"
             )
@@ -192,8 +196,15 @@ impl Library {
             }
         }
         let names = self.most_known.saturating_sub(engine.node.known() + coming);
-        let [others, torrents] = counts.map(|count| ITEMS_MAX.saturating_sub(count).min(names));
+        let most = self.most_items();
+        let [others, torrents] = counts.map(|count| most.saturating_sub(count).min(names));
         (torrents, others)
+    }
+
+    /// The most items of a kind that are kept and do not run: one for 16 torrents that there is room for, so that
+    /// hundreds of useless files keep no good one out.
+    fn most_items(&self) -> usize {
+        (self.most_known / 16).clamp(ITEMS.0, ITEMS.1)
     }
 
     /// Whether to add more at once: there is as much room as is on its way. Torrents come first, because content
@@ -364,7 +375,10 @@ impl LibraryItem {
     /// Whether the item is checked for changes when its folder has changed.
     fn is_looked_at(&self) -> bool {
         match self.stage {
-            ItemStage::Waiting(_) | ItemStage::Behind(_) | ItemStage::Running(_) => true,
+            ItemStage::Waiting(_)
+            | ItemStage::Queued(_)
+            | ItemStage::Behind(_)
+            | ItemStage::Running(_) => true,
             ItemStage::Ended(_) => names_torrent(&self.item.path),
             _ => false,
         }
@@ -437,6 +451,6 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The time without a change after which an item counts as complete.
 pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
-/// The most torrent files that are kept and do not run, because they are being opened or cannot be; and the most
-/// other such items.
-const ITEMS_MAX: usize = 256;
+/// The least and the most torrent files that are kept and do not run, because they are being opened or cannot be; and
+/// as many other such items.
+const ITEMS: (usize, usize) = (256, 1024);

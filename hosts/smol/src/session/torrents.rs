@@ -87,23 +87,25 @@ impl Torrents {
         Ok(())
     }
 
-    /// Starts a torrent; returns its number.
+    /// Starts a torrent; returns its number. If its files are away for the reason `was_away`, that was logged before.
     pub(super) fn add(
         &mut self,
         engine: &mut Engine,
         source: OpenedTorrent,
         download: Option<Box<Download>>,
+        was_away: String,
     ) -> TorrentNumber {
         self.track(&source.content);
         let number = self.number();
         engine.hear_of_nodes(source.nodes);
-        let torrent = ManagedTorrent::new(
+        let mut torrent = ManagedTorrent::new(
             number,
             source.content,
             source.tiers,
             download,
             self.notices.clone(),
         );
+        torrent.reason = was_away;
         self.start(engine, torrent, (source.fresh, source.found));
         number
     }

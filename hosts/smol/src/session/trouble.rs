@@ -11,6 +11,8 @@ pub(crate) enum Trouble {
     Away(String),
     /// There is no room for it now.
     Full(String),
+    /// Other torrents have all places.
+    NoPlace(String),
     /// It cannot be used until it is changed.
     Bad(String),
     /// It may succeed at a later try.
@@ -40,6 +42,7 @@ impl Trouble {
     pub(crate) fn text(self) -> String {
         let (Trouble::Away(text)
         | Trouble::Full(text)
+        | Trouble::NoPlace(text)
         | Trouble::Bad(text)
         | Trouble::Failed(text)
         | Trouble::Changed(text)

@@ -8,13 +8,14 @@ use crate::session::library::POLL;
 use crate::session::scan::SETTLED;
 use crate::session::torrent::{ASLEEP, AWAY, EVERY};
 use crate::session::turn::CHORES;
-use crate::session::turns::TURN;
+use crate::session::turns::{TURN, TURN_AWAY};
 use crate::session::watch::NAMES_EVERY;
 use crate::storage::prune::KEPT;
 
 /// A time as it is written in the texts.
 fn written(time: Duration) -> &'static [&'static str] {
     match time.as_secs() {
+        5 => &["5 seconds"],
         10 => &["10 s", "ten seconds"],
         20 => &["20 s"],
         30 => &["30 s", "half a minute", "half minute"],
@@ -80,6 +81,7 @@ fn times_in_the_texts_are_true() {
             (readme, "Folders are looked at every {}", POLL),
             (readme, "the names in them are read every {}", names),
             (readme, "gives its place to a waiting one after {}", TURN),
+            (readme, "away gives it after {}", TURN_AWAY),
             (
                 readme,
                 "everseed wakes up 360 times an hour, once every {}",

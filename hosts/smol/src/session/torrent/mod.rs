@@ -67,7 +67,7 @@ pub(crate) struct ManagedTorrent {
     /// The number of good pieces when missing ones were last reported.
     reported: u32,
     /// Why its files were last said to be away.
-    reason: String,
+    pub(super) reason: String,
     next_look: Instant,
     looking: bool,
     /// The time of the last look at the files.

@@ -73,6 +73,11 @@ impl ManagedTorrent {
         (whole && stats.conns == 0).then_some(id)
     }
 
+    /// Why its files are away, as it was logged.
+    pub(crate) fn why_away(&self) -> Option<String> {
+        self.is_away().then(|| self.reason.clone())
+    }
+
     /// The time since which it has been idle: its files are away, or it is incomplete and nothing moves. While
     /// connected peers send nothing, `patience` is waited.
     pub(crate) fn idle_since(
