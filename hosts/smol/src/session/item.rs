@@ -251,6 +251,14 @@ pub(super) fn wait(managed: &mut LibraryItem, trouble: Trouble, notices: &Notice
     };
 }
 
+/// How often those that wait for a place gave up theirs, at least. Those that did so more often wait for them.
+pub(super) fn fewest_turns(items: &[LibraryItem]) -> u32 {
+    let queued = items
+        .iter()
+        .filter(|item| matches!(item.stage, ItemStage::Queued(_)));
+    queued.map(|item| item.turns).min().unwrap_or(0)
+}
+
 /// The longest pause between two looks at served content of a watched folder. New content is looked at after ten
 /// seconds, then after pauses that double.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -260,3 +268,33 @@ pub(super) const AWAY: Duration = Duration::from_secs(10);
 
 /// The first pause after a failure; the longest is an hour.
 const FAILED: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_had_fewer_turns_come_first() {
+        let now = Instant::now();
+        let item = |stage, turns| {
+            let item = Item {
+                path: "x.torrent".into(),
+                data: None,
+                files: Vec::new(),
+                fetch: None,
+            };
+            let item = LibraryItem::new(item, None, None, stage);
+            LibraryItem { turns, ..item }
+        };
+        let queued = |turns| item(ItemStage::Queued(now), turns);
+        for (items, expected) in [
+            (vec![], 0),
+            (vec![queued(3)], 3),
+            (vec![queued(3), queued(2)], 2),
+            // One that waits for something else keeps nobody waiting.
+            (vec![item(ItemStage::Waiting(now), 0), queued(2)], 2),
+        ] {
+            assert_eq!(fewest_turns(&items), expected, "{} items", items.len());
+        }
+    }
+}

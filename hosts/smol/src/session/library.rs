@@ -13,7 +13,7 @@ use tz::TimeZone;
 use super::command::Commands;
 use super::fetch::{UNFINISHED, worse};
 use super::index::is_torrent;
-use super::item::{ItemStage, LibraryItem, Waking};
+use super::item::{ItemStage, LibraryItem, Waking, fewest_turns};
 use super::listening::Listening;
 use super::load::{LoadRequest, LoadSettings, Purpose, Ticket};
 use super::loader::Loader;
@@ -24,7 +24,6 @@ use super::scout::Scout;
 use super::sleeper_command::SleeperCommands;
 use super::torrent::ManagedTorrent;
 use super::torrents::Torrents;
-use super::turns::fewest_turns;
 use super::watch::Watch;
 
 use crate::async_tasks::Spawner;

@@ -30,14 +30,6 @@ fn who_gives_way<T: Ord + Copy>(
     (until <= now).then_some(first)
 }
 
-/// How often those that wait for a place gave up theirs, at least. Those that did so more often wait for them.
-pub(super) fn fewest_turns(items: &[LibraryItem]) -> u32 {
-    let queued = items
-        .iter()
-        .filter(|item| matches!(item.stage, ItemStage::Queued(_)));
-    queued.map(|item| item.turns).min().unwrap_or(0)
-}
-
 impl Library {
     /// The idle torrents of watched folders, each with the end of its turn.
     pub(super) fn idle(
@@ -91,7 +83,6 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::run::Item;
 
     #[test]
     fn whose_turn_is_over_first_gives_way() {
@@ -109,31 +100,6 @@ mod tests {
         for (idle, now, expected) in cases {
             let all = idle.iter().map(|&(until, number)| (at(until), number));
             assert_eq!(who_gives_way(all, at(now)), expected, "{idle:?} at {now}");
-        }
-    }
-
-    #[test]
-    fn those_that_had_fewer_turns_come_first() {
-        let now = Instant::now();
-        let item = |stage, turns| {
-            let item = Item {
-                path: "x.torrent".into(),
-                data: None,
-                files: Vec::new(),
-                fetch: None,
-            };
-            let item = LibraryItem::new(item, None, None, stage);
-            LibraryItem { turns, ..item }
-        };
-        let queued = |turns| item(ItemStage::Queued(now), turns);
-        for (items, expected) in [
-            (vec![], 0),
-            (vec![queued(3)], 3),
-            (vec![queued(3), queued(2)], 2),
-            // One that waits for something else keeps nobody waiting.
-            (vec![item(ItemStage::Waiting(now), 0), queued(2)], 2),
-        ] {
-            assert_eq!(fewest_turns(&items), expected, "{} items", items.len());
         }
     }
 
