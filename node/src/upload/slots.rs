@@ -99,15 +99,16 @@ impl Upload<'_> {
         }
     }
 
-    /// The peer that has had a slot the longest, hardly uses it, and gives us nothing. A peer that could have had a block
-    /// and took nothing in a turn counts too.
+    /// The peer that has had a slot the longest, hardly uses it, and gives us nothing.
+    ///
+    /// A host writes to a slow peer seldom, as much at a time as its socket takes: some 100 KB every few seconds. So a
+    /// peer that took nothing for a shorter time than [`UNUSED`] may well be reading all the time.
     fn unused(&self, cx: &Context<'_>) -> Option<usize> {
         let throttled = cx.wakes.has(Wake::SendAtRate);
         let unused = |slot: &usize| {
             let conn = &cx.peers[*slot];
-            let refuses = || hardly_takes(cx.now, conn, false, TURN) && refuses(cx.now, conn, TURN);
-            let unused = hardly_takes(cx.now, conn, throttled, UNUSED) || refuses();
-            conn.download.recent() == 0 && unused
+            let throttled = throttled && !refuses(cx.now, conn, UNUSED);
+            conn.download.recent() == 0 && hardly_takes(cx.now, conn, throttled, UNUSED)
         };
         let unused = (0..cx.peers.len()).filter(unused);
         unused.min_by_key(|&slot| cx.peers[slot].upload.choke_changed_at)
