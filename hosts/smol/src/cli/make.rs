@@ -190,6 +190,10 @@ fn parse(mut parser: Parser) -> Result<MakeArgs, Stop> {
 
 /// Refuses, before hours of hashing, a path that the torrent cannot or should not be written to.
 pub(crate) fn writable(out: &Path) -> Result<(), String> {
+    if out == Path::new("-") {
+        let why = "a .torrent is written to a file, not to standard output; name one with -o";
+        return Err(why.to_owned());
+    }
     let shown = escape(out.as_os_str().as_encoded_bytes());
     match fs::symlink_metadata(out) {
         Ok(there) if there.is_dir() => {

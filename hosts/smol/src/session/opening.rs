@@ -4,6 +4,7 @@
 //! is taken than they need, and trouble is reported at once. A service opens its torrents while others are served
 //! already.
 
+use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ use super::{Base, Session};
 use crate::failure::Failure;
 use crate::net::memory::Plan;
 use crate::options::run::{Config, Item, RunArgs};
+use crate::options::seed::usual_state;
+use crate::storage::mount_guard::is_in_ram;
 use crate::storage::state::StateFolder;
 use crate::text::{escape, size};
 
@@ -54,6 +57,7 @@ impl Session {
         let failed = Failure::Failed;
         let args = &config.seed;
         let state = StateFolder::open(&args.state).map_err(Failure::failed)?;
+        say_if_in_ram(state.folder());
         let mut listening = Listening::new(args, front.notices.clone());
         // Links to torrents made here name the port, and routers forward a chosen one.
         let gets = config.items.iter().any(|item| item.fetch.is_some());
@@ -149,6 +153,18 @@ impl Session {
         session.manager = Manager::of_this_process();
         session.manager.ready();
         Ok(session)
+    }
+}
+
+/// Warns if the state lies in memory because nobody has chosen a place for it.
+fn say_if_in_ram(state: &Path) {
+    let is_usual = usual_state().is_some_and(|usual| usual == state);
+    if is_usual && File::open(state).is_ok_and(|folder| is_in_ram(&folder)) {
+        log::warn!(
+            "{}: this state is in memory (tmpfs), so a reboot forgets what was verified and which downloads are \
+             unfinished; keep it on flash or disk with --state DIR",
+            state.display()
+        );
     }
 }
 
