@@ -178,16 +178,30 @@ fn asked_for_by_name() {
 /// A torrent that cannot be read may describe any content, so nothing new is shared until it can be read.
 #[test]
 fn a_torrent_that_cannot_be_read() {
+    unread("x.torrent", |whole| {
+        let at = whole.windows(4).position(|four| four == b"name").unwrap();
+        whole[..at].to_vec()
+    });
+}
+
+/// The same with one that was compressed and cut off.
+#[test]
+fn a_packed_torrent_that_cannot_be_read() {
+    unread("x.torrent.gz", |_| {
+        b"\x1f\x8b\x08\0\0\0\0\0\0\x03\x4b".to_vec()
+    });
+}
+
+fn unread(name: &str, damaged: impl Fn(&[u8]) -> Vec<u8>) {
     let net = Net::new();
     let dir = Dir::new("described");
     let share = dir.sub("share");
     let content = Content::file("film.mkv", 100_000, 1);
     content.copy_to(&share);
-    let torrent = share.join("x.torrent");
+    let torrent = share.join(name);
     make(content.path(), &torrent, &["--private"]);
     let whole = fs::read(&torrent).unwrap();
-    let at = whole.windows(4).position(|four| four == b"name").unwrap();
-    fs::write(&torrent, &whole[..at]).unwrap();
+    fs::write(&torrent, damaged(&whole)).unwrap();
     age(&torrent);
     let config = format!("watch = \"{}\"\n", share.display());
     let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);

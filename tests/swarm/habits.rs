@@ -1,8 +1,10 @@
 //! Faults of machines that are always on: a full log, few descriptors, a silent resolver, and things that come and go.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -485,8 +487,9 @@ fn what_lasts_is_told_once() {
     service.stop();
 }
 
-/// Everything in one folder, which is watched: content is shared, the state and the configuration are not, and a torrent
-/// that is made of the folder has no state in it either.
+/// Everything in one folder, which is watched: content is shared, the state and the configuration are not, whatever its
+/// name is, and a torrent that is made of the folder has no state in it either. What is written into a state does not
+/// change the content around it.
 #[test]
 fn everything_in_one_folder() {
     let net = Net::new();
@@ -496,6 +499,12 @@ fn everything_in_one_folder() {
         fs::write(path, [7; 50_000]).unwrap();
     }
     let config = format!("watch = \"{}\"\n", dir.path().display());
+    fs::write(dir.join("everseed.toml"), &config).unwrap();
+    fs::hard_link(dir.join("everseed.toml"), album.join("node.toml")).unwrap();
+    let holds = |torrent: &Path, text: &[u8]| {
+        let torrent = fs::read(torrent).unwrap();
+        torrent.windows(text.len()).any(|w| w == text)
+    };
     let state = album.join("state");
     for state in [&dir.join("state"), &state] {
         let mut service = Service::start_at(&dir, state, net.addr(Family::V4), &config, &[]);
@@ -508,13 +517,19 @@ fn everything_in_one_folder() {
         let said = service.process.output();
         assert!(!said.contains("seeding: state"), "{said}");
         assert!(!said.contains("seeding: everseed.toml"), "{said}");
+        assert!(!said.contains("album: it has changed"), "{said}");
+        let made = fs::read_dir(state).unwrap().map(|e| e.unwrap().path());
+        let of_album = |path: &PathBuf| {
+            path.extension() == Some(OsStr::new("torrent")) && holds(path, b"4:pathl1:ae")
+        };
+        let made: Vec<PathBuf> = made.filter(of_album).collect();
+        assert_eq!(made.len(), 1, "{made:?}");
+        assert!(!holds(&made[0], b"node.toml"));
         fs::remove_file(dir.join("later")).unwrap();
     }
     let torrent = dir.join("album.torrent");
     make(&album, &torrent, &[]);
-    let made = fs::read(&torrent).unwrap();
-    let holds = |text: &[u8]| made.windows(text.len()).any(|w| w == text);
-    assert!(holds(b"4:pathl1:ae") && !holds(b"5:state"));
+    assert!(holds(&torrent, b"4:pathl1:ae") && !holds(&torrent, b"5:state"));
 }
 
 /// The disk of the state can only be read any more, as a worn card: what is known is seeded.

@@ -63,13 +63,15 @@ pub fn is_unwanted(name: &OsStr, folder: bool) -> bool {
     list.iter().any(|pattern| fits(pattern, &name))
 }
 
-/// Files of macOS, Windows, KDE, NFS and FUSE, of office programs, and unfinished downloads.
+/// Files of macOS, Windows, KDE, NFS and FUSE, of office programs, and unfinished downloads. Windows notes in the file
+/// `NAME:Zone.Identifier` from which address NAME was downloaded; a passkey may be in it.
 const FILES: &[&str] = &[
     ".ds_store",
     "._*",
     "thumbs.db",
     "ehthumbs.db",
     "desktop.ini",
+    "*:zone.identifier",
     ".directory",
     ".nfs0*",
     ".fuse_hidden*",

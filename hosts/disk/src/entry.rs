@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::hash::Fast;
 use crate::regular::{RegularError, open_in_place, open_regular};
 use crate::stream::Stream;
 use crate::unique::{Renames, UniqueError};
-use crate::unpack::Packing;
+use crate::unpack::{Packing, Unpacked};
 
 /// Parses a torrent file.
 pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
@@ -35,6 +35,32 @@ pub fn read_torrent(path: &Path) -> Result<Metainfo, OpenError> {
     parse().map_err(|error| OpenError::Torrent {
         path: path.to_owned(),
         error,
+    })
+}
+
+/// Parses a torrent file that may be compressed, to know what it is. Its bytes cannot be found again by the offsets in
+/// it: what is to be read by them has to be unpacked first.
+pub fn identify_torrent(path: &Path) -> Result<Metainfo, OpenError> {
+    let parse = || {
+        let bytes = unpacked(open_torrent(path)?)?;
+        Metainfo::read::<Fast, _>(Stream(BufReader::new(bytes))).map_err(TorrentError::Bad)
+    };
+    parse().map_err(|error| OpenError::Torrent {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The bytes of a torrent file, unpacked if they are compressed; at most [`TORRENT_MAX`] of them.
+pub fn unpacked(file: File) -> io::Result<Box<dyn Read>> {
+    let mut file = BufReader::new(file);
+    let packing = Packing::shown_by(file.fill_buf()?);
+    Ok(match packing {
+        None => Box::new(file.take(TORRENT_MAX)),
+        Some(packing) => {
+            let bytes = Unpacked::new(packing, file).map_err(io::Error::from)?;
+            Box::new(bytes.take(TORRENT_MAX))
+        }
     })
 }
 
@@ -303,6 +329,12 @@ impl TorrentError {
             }
             _ => false,
         }
+    }
+}
+
+impl From<io::Error> for TorrentError {
+    fn from(error: io::Error) -> TorrentError {
+        TorrentError::Io(error)
     }
 }
 

@@ -45,6 +45,7 @@ mod rename;
 mod replace;
 pub mod room;
 mod searched;
+mod state;
 mod stream;
 pub mod unfinished;
 mod unique;
@@ -62,13 +63,14 @@ pub use crate::checkpoint::Checkpoint;
 pub use crate::choice::{Choice, fits, is_unwanted, means};
 pub use crate::content::Content;
 pub use crate::entry::{
-    Entries, Entry, TORRENT_MAX, TorrentError, open_torrent, read_entries, read_name, read_torrent,
-    reopen_torrent,
+    Entries, Entry, TORRENT_MAX, TorrentError, identify_torrent, open_torrent, read_entries,
+    read_name, read_torrent, reopen_torrent, unpacked,
 };
 pub use crate::error::{OpenError, ReadError};
 pub use crate::ours::Ours;
 pub use crate::regular::{RegularError, open_in_place, open_regular, read_regular};
 pub use crate::replace::{replace, replace_soon, sync_folder};
+pub use crate::state::{is_state, state_of};
 pub use crate::stream::Stream;
 pub use crate::walk::Skipped;
 pub use crate::write::WriteError;

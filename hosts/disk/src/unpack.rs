@@ -56,46 +56,96 @@ pub fn unpack(
     limit: u64,
     sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), UnpackError> {
-    let mut from = BufReader::with_capacity(BUFFER, from);
-    let format = match packing {
-        Packing::Gzip => {
-            pass_head(&mut from)?;
-            DataFormat::Raw
-        }
-        Packing::Deflate => match from.fill_buf().map_err(UnpackError::Read)? {
-            [first, second, ..] if is_zlib(*first, *second) => DataFormat::Zlib,
-            _ => DataFormat::Raw,
-        },
-    };
-    let mut state = InflateState::new_boxed(format);
+    let mut from = Unpacked::new(packing, from)?;
     let mut out = [0; BUFFER];
-    let (mut room, mut parts) = (limit, 1);
+    let mut room = limit;
     loop {
-        let input = from.fill_buf().map_err(UnpackError::Read)?;
-        let is_end = input.is_empty();
-        let step = inflate(&mut state, input, &mut out, MZFlush::None);
-        from.consume(step.bytes_consumed);
-        let written = &out[..step.bytes_written];
-        room = room
-            .checked_sub(written.len() as u64)
-            .ok_or(UnpackError::TooLong)?;
-        if !written.is_empty() {
-            sink(written).map_err(UnpackError::Unkept)?;
+        let written = from.step(&mut out)?;
+        if written == 0 {
+            return Ok(());
         }
-        match step.status {
-            Ok(MZStatus::StreamEnd) => {
-                if packing != Packing::Gzip || !next_part(&mut from)? {
-                    return Ok(());
-                }
-                if parts == MOST_PARTS {
-                    return Err(UnpackError::Damaged);
-                }
-                parts += 1;
-                state = InflateState::new_boxed(format);
+        room = room
+            .checked_sub(written as u64)
+            .ok_or(UnpackError::TooLong)?;
+        sink(&out[..written]).map_err(UnpackError::Unkept)?;
+    }
+}
+
+/// The unpacked bytes of packed ones, as they are read. Input that ends too soon ends these too.
+pub(crate) struct Unpacked<R> {
+    from: BufReader<R>,
+    packing: Packing,
+    format: DataFormat,
+    state: Box<InflateState>,
+    /// The number of parts that were begun.
+    parts: usize,
+    is_end: bool,
+}
+
+impl<R: Read> Unpacked<R> {
+    pub(crate) fn new(packing: Packing, from: R) -> Result<Unpacked<R>, UnpackError> {
+        let mut from = BufReader::with_capacity(BUFFER, from);
+        let format = match packing {
+            Packing::Gzip => {
+                pass_head(&mut from)?;
+                DataFormat::Raw
             }
-            Ok(_) | Err(MZError::Buf) if step.bytes_consumed > 0 || !written.is_empty() => {}
-            Ok(_) | Err(MZError::Buf) if is_end => return Ok(()),
-            _ => return Err(UnpackError::Damaged),
+            Packing::Deflate => match from.fill_buf().map_err(UnpackError::Read)? {
+                [first, second, ..] if is_zlib(*first, *second) => DataFormat::Zlib,
+                _ => DataFormat::Raw,
+            },
+        };
+        Ok(Unpacked {
+            from,
+            packing,
+            format,
+            state: InflateState::new_boxed(format),
+            parts: 1,
+            is_end: false,
+        })
+    }
+
+    /// The number of bytes written to `out`; zero at the end.
+    fn step(&mut self, out: &mut [u8]) -> Result<usize, UnpackError> {
+        while !self.is_end {
+            let input = self.from.fill_buf().map_err(UnpackError::Read)?;
+            let is_end = input.is_empty();
+            let step = inflate(&mut self.state, input, out, MZFlush::None);
+            self.from.consume(step.bytes_consumed);
+            let written = step.bytes_written;
+            match step.status {
+                Ok(MZStatus::StreamEnd) => self.end_part()?,
+                Ok(_) | Err(MZError::Buf) if step.bytes_consumed > 0 || written > 0 => {}
+                Ok(_) | Err(MZError::Buf) if is_end => self.is_end = true,
+                _ => return Err(UnpackError::Damaged),
+            }
+            if written > 0 {
+                return Ok(written);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Goes to the next part, if there is one.
+    fn end_part(&mut self) -> Result<(), UnpackError> {
+        if self.packing != Packing::Gzip || !next_part(&mut self.from)? {
+            self.is_end = true;
+            return Ok(());
+        }
+        if self.parts == MOST_PARTS {
+            return Err(UnpackError::Damaged);
+        }
+        self.parts += 1;
+        self.state = InflateState::new_boxed(self.format);
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match out.is_empty() {
+            true => Ok(0),
+            false => Ok(self.step(out)?),
         }
     }
 }
@@ -173,6 +223,15 @@ impl fmt::Display for UnpackError {
 }
 
 impl std::error::Error for UnpackError {}
+
+impl From<UnpackError> for io::Error {
+    fn from(error: UnpackError) -> io::Error {
+        match error {
+            UnpackError::Read(error) | UnpackError::Unkept(error) => error,
+            error => io::Error::new(io::ErrorKind::InvalidData, error),
+        }
+    }
+}
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const DEFLATED: u8 = 8;

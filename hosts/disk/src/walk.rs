@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::beneath::{Links, OpenFailure, Root};
 use crate::cache::Stamp;
 use crate::choice::Choice;
+use crate::state::ALWAYS_THERE;
 
 /// A regular file found beneath the folder.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +41,8 @@ pub enum Skipped {
     Output,
     /// A folder where everseed keeps its state, in which passkeys are.
     State,
+    /// The configuration that everseed uses, in which passkeys may be.
+    Configuration,
     /// A pattern of the owner excludes it.
     Excluded,
     /// It matches none of the patterns that include.
@@ -65,10 +68,11 @@ impl Skipped {
 /// only if the owner wants all links followed; each folder then counts where it is met first.
 ///
 /// `skip` gets the full path of each file that is left out: one that `choice` does not take, one that cannot be read,
-/// and `output` if it lies in the folder.
+/// and `output` and the file `secret` if they lie in the folder.
 pub(crate) fn walk(
     root: Root<'_>,
     output: Option<&Path>,
+    secret: Option<FileId>,
     choice: &Choice,
     skip: &mut dyn FnMut(&Path, Skipped),
 ) -> Result<Vec<Found>, (PathBuf, io::Error)> {
@@ -125,6 +129,9 @@ pub(crate) fn walk(
             }
             match look(root, &path, there) {
                 Ok(There::File(_)) if output == Some(&full) => skip(&full, Skipped::Output),
+                Ok(There::File(stat)) if secret == Some(FileId::of(&stat)) => {
+                    skip(&full, Skipped::Configuration);
+                }
                 Ok(There::File(stat)) => match accessat(&folder, name, Access::READ_OK, EACCESS) {
                     Ok(()) => found.push(Found {
                         path,
@@ -148,7 +155,24 @@ pub(crate) fn walk(
 /// Whether a folder is a state of everseed, whichever process uses it.
 fn is_state(folder: &OwnedFd) -> bool {
     let has = |name| rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    ["lock", "made", "given"].into_iter().all(has)
+    ALWAYS_THERE.into_iter().all(has)
+}
+
+/// A file's device and inode number, whatever its name is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FileId(u64, u64);
+
+impl FileId {
+    /// That of the file at `path`.
+    pub(crate) fn at(path: &Path) -> Option<FileId> {
+        Some(FileId::of(&rustix::fs::stat(path).ok()?))
+    }
+
+    // The types of these fields differ between architectures.
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast)]
+    fn of(there: &Stat) -> FileId {
+        FileId(there.st_dev as u64, there.st_ino as u64)
+    }
 }
 
 /// Access is asked for the effective user, not for the one who started the process.
@@ -208,6 +232,7 @@ mod tests {
             ("root/B", 5),
             ("root/é", 6),
             ("root/out.torrent", 7),
+            ("root/b/node.toml", 1),
             ("root/b/everseed/lock", 0),
             ("root/b/everseed/made/0", 1),
             ("root/b/everseed/given/0.torrent", 1),
@@ -228,15 +253,25 @@ mod tests {
             ("..", "a/up"),
             ("nowhere", "nowhere"),
             ("out.torrent", "z"),
+            ("b/node.toml", "node"),
         ] {
             symlink(target, root.join(link)).unwrap();
         }
         let output = root.join("out.torrent");
+        let config = root.join("b/node.toml");
+        fs::hard_link(&config, root.join("b/hard")).unwrap();
         let listed = |root: Root<'_>| {
             let mut skipped = Vec::new();
-            let found = walk(root, Some(&output), &Choice::default(), &mut |path, why| {
-                skipped.push((path.to_owned(), why));
-            });
+            let secret = FileId::at(&config);
+            let found = walk(
+                root,
+                Some(&output),
+                secret,
+                &Choice::default(),
+                &mut |path, why| {
+                    skipped.push((path.to_owned(), why));
+                },
+            );
             let names = found.unwrap().into_iter().map(|f| (f.path, f.len));
             let names: Vec<_> = names.collect();
             skipped.sort();
@@ -261,6 +296,9 @@ mod tests {
             ("a/up", Skipped::FolderLink),
             ("b/everseed", Skipped::State),
             ("b/everything", Skipped::Symlink),
+            ("b/hard", Skipped::Configuration),
+            ("b/node.toml", Skipped::Configuration),
+            ("node", Skipped::Configuration),
             ("folder", Skipped::FolderLink),
             ("nowhere", Skipped::Symlink),
             ("out.torrent", Skipped::Output),
@@ -288,6 +326,7 @@ mod tests {
         let missing = scratch.path().join("missing");
         let (path, error) = walk(
             Root::new(&missing),
+            None,
             None,
             &Choice::default(),
             &mut |_, _| {},

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use miniz_oxide::deflate::compress_to_vec;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A folder for one test, removed at the test's end.
@@ -194,6 +195,95 @@ fn a_configuration_is_checked_whole() {
     );
 }
 
+/// The state and the configuration in use are shared by nothing that somebody names.
+#[test]
+fn passkeys_are_not_shared() {
+    let scratch = Scratch::new();
+    for file in ["state/lock", "state/made/0", "state/given/0.torrent"] {
+        scratch.write(file, b"passkey");
+    }
+    scratch.write("state/catalogue", b"passkey");
+    scratch.write("state/films/film", b"film");
+    let here = scratch.0.display();
+    let entry = |path: &str| format!("[[seed]]\npath = \"{here}/{path}\"\n");
+    let config = format!(
+        "state = \"{here}/state\"\nstate-in-ram = true\nlisten = \"127.0.0.1:0\"\n\
+         watch = [\"{here}/state\", \"{here}/state/given\", \"{here}/state/films\"]\n{}{}{}",
+        entry("state/given"),
+        entry("state/catalogue"),
+        entry("state/films/film")
+    );
+    scratch.write("everseed.toml", config.as_bytes());
+    let check = ["run", "--check-config", "-c", "everseed.toml"];
+    let (code, out, _) = run(&scratch.0, &check);
+    let secret = "it belongs to the state of everseed";
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!((code, lines.len()), (1, 4), "{out}");
+    for (line, number) in lines.iter().zip([4, 4, 6, 8]) {
+        let start = format!("everseed.toml:{number}: ");
+        assert!(line.starts_with(&start) && line.contains(secret), "{out}");
+    }
+    for path in ["state", "state/given", "state/made/0", "state/catalogue"] {
+        for args in [
+            &["make", path][..],
+            &["seed", "--state=other", "--listen=127.0.0.1:0", path],
+        ] {
+            let (code, _, err) = run(&scratch.0, args);
+            let says = format!("{path} belongs to the state or the configuration");
+            assert!(code == 1 && err.contains(&says), "{args:?}: {err}");
+        }
+    }
+    assert_eq!(run(&scratch.0, &["make", "state/films"]).0, 0);
+}
+
+/// A configuration may name a compressed .torrent.
+#[test]
+fn a_packed_torrent_in_a_configuration() {
+    let scratch = Scratch::new();
+    scratch.write("film", b"film");
+    assert_eq!(run(&scratch.0, &["make", "film"]).0, 0);
+    let torrent = fs::read(scratch.0.join("film.torrent")).unwrap();
+    let packed = compress_to_vec(&torrent, 6);
+    let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    let whole = [&head, &packed[..], &[0; 8]].concat();
+    scratch.write("film.torrent.gz", &whole);
+    scratch.write("cut.torrent.gz", &whole[..40]);
+    let here = scratch.0.display();
+    for (file, good) in [("film", true), ("cut", false)] {
+        let config = format!(
+            "state = \"{here}/state\"\nstate-in-ram = true\nlisten = \"127.0.0.1:0\"\n\
+             [[seed]]\npath = \"{here}/{file}.torrent.gz\"\n[[get]]\ntorrent = \"{here}/{file}.torrent.gz\"\n\
+             out = \"{here}\"\nonly = \"1\"\n"
+        );
+        scratch.write("everseed.toml", config.as_bytes());
+        let check = ["run", "--check-config", "-c", "everseed.toml"];
+        let (code, out, _) = run(&scratch.0, &check);
+        assert_eq!(code == 0, good, "{out}");
+    }
+}
+
+/// Whoever has chosen no place for the state is told if a reboot would lose it.
+#[test]
+fn a_usual_state_in_memory() {
+    let scratch = Scratch::new();
+    scratch.write("bad.torrent", b"nonsense");
+    let name = format!("everseed-cli-usual-{}", std::process::id());
+    let memory = Path::new("/dev/shm").join(name);
+    let chosen = format!("--state={}", memory.display());
+    for (state, warned) in [(None, true), (Some(chosen.as_str()), false)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_everseed"));
+        command
+            .current_dir(&scratch.0)
+            .env("XDG_STATE_HOME", &memory);
+        command.args(["seed", "--listen=127.0.0.1:0", "bad.torrent"]);
+        let output = command.args(state).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        let says = err.contains("this state is in memory") && err.contains("--state DIR");
+        assert_eq!(says, warned, "{err}");
+    }
+    fs::remove_dir_all(memory).unwrap();
+}
+
 #[test]
 fn what_goes_wrong_is_said() {
     let scratch = Scratch::new();
@@ -203,7 +293,7 @@ fn what_goes_wrong_is_said() {
     scratch.write("photo", b"jpeg");
     assert_eq!(run(&scratch.0, &["make", "film"]).0, 0);
     let full = format!("--state={}", scratch.0.join("state").display());
-    let cases: [(&[&str], i32, &str); 20] = [
+    let cases: [(&[&str], i32, &str); 22] = [
         (&[], 2, "everseed: which command?"),
         (
             &["sed"],
@@ -248,6 +338,16 @@ fn what_goes_wrong_is_said() {
             &["make", "film", "-o", "folder.torrent"],
             1,
             "everseed: folder.torrent is a folder; name the file",
+        ),
+        (
+            &["make", "film", "-o", "-"],
+            1,
+            "everseed: a .torrent is written to a file, not to standard output",
+        ),
+        (
+            &["edit", "film.torrent", "-c", "x", "-o", "-"],
+            1,
+            "everseed: a .torrent is written to a file, not to standard output",
         ),
         (
             &["make", "film", "-o", "gone/x.torrent"],

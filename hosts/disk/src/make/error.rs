@@ -39,6 +39,11 @@ pub enum MakeError {
         /// The path to share.
         path: PathBuf,
     },
+    /// The path belongs to a state of everseed, or is the configuration in use.
+    Secret {
+        /// The path to share.
+        path: PathBuf,
+    },
     /// The path has no name that the torrent could have.
     NoName {
         /// The path to share.
@@ -90,6 +95,11 @@ impl fmt::Display for MakeError {
             MakeError::Special { path } => write!(
                 f,
                 "{} is a device, socket or FIFO; only files and folders can be shared",
+                Shown(path)
+            ),
+            MakeError::Secret { path } => write!(
+                f,
+                "{} belongs to the state or the configuration of everseed, where passkeys are; it is shared with nobody",
                 Shown(path)
             ),
             MakeError::NoName { path } => write!(

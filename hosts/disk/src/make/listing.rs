@@ -15,7 +15,8 @@ use crate::error::ReadError;
 use crate::hashing::{HashError, Pieces, scratch};
 use crate::make::error::MakeError;
 use crate::make::options::{Options, Report, default_piece_len};
-use crate::walk::{self, Found, Skipped};
+use crate::state::state_of;
+use crate::walk::{self, FileId, Found, Skipped};
 
 /// The files to share, listed but not read yet.
 pub(super) struct Listing {
@@ -45,6 +46,11 @@ impl Listing {
         if !metadata.is_file() && !metadata.is_dir() {
             let path = path.to_owned();
             return Err(MakeError::Special { path });
+        }
+        let secret = options.configuration.as_deref().and_then(FileId::at);
+        if state_of(&real).is_some() || secret.is_some() && secret == FileId::at(&real) {
+            let path = path.to_owned();
+            return Err(MakeError::Secret { path });
         }
         let name = name_of(path, &real)?;
         let out = canonical_output(out);
@@ -81,7 +87,7 @@ impl Listing {
         };
         let (folder, choice) = (&*real, &options.choice);
         let root = Root { folder, links };
-        let files = walk::walk(root, out.as_deref(), choice, &mut skip)
+        let files = walk::walk(root, out.as_deref(), secret, choice, &mut skip)
             .map_err(|(path, error)| MakeError::Io { path, error })?;
         match trouble {
             Some(error) => Err(error),

@@ -1,6 +1,6 @@
 //! [`Options`]: the fields of a new torrent beside its files, and how files are chosen and cut.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::beneath::Links;
 use crate::choice::Choice;
@@ -33,6 +33,8 @@ pub struct Options {
     pub align: bool,
     /// Which files of a folder are taken.
     pub choice: Choice,
+    /// The configuration in use, which is never taken.
+    pub configuration: Option<PathBuf>,
     /// A file that cannot be taken is an error.
     pub strict: bool,
 }

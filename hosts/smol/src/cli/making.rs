@@ -55,6 +55,7 @@ pub(crate) fn skipped(path: &Path, why: Skipped) -> String {
         Skipped::FolderLink => format!("left out, a link to a folder: {path}"),
         Skipped::Special => format!("left out, no regular file: {path}"),
         Skipped::State => format!("left out, the state of everseed: {path}"),
+        Skipped::Configuration => format!("left out, the configuration of everseed: {path}"),
         Skipped::Output => format!("left out, the torrent itself: {path}"),
         Skipped::Excluded => format!("left out, excluded: {path}"),
         Skipped::NotIncluded => format!("left out, no --include fits: {path}"),

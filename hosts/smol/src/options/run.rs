@@ -181,7 +181,8 @@ impl Config {
                 return Err(args.locate(line, "it is not UTF-8"));
             }
         };
-        let (config, lines, wrong) = Config::parse(&text, args.verbose);
+        let (mut config, lines, wrong) = Config::parse(&text, args.verbose);
+        config.seed.make.configuration = std::path::absolute(&args.config).ok();
         let found = wrong.into_iter().map(|(line, text)| Finding {
             line,
             text,

@@ -1,27 +1,26 @@
 //! The content that an unusable .torrent claims by name. Its owner did not mean that content to be shared without the
 //! torrent.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use everseed_core::bencode::{Error, ErrorKind, Reader, Type};
 use everseed_core::metainfo::MAX_NAME;
-use everseed_disk::{RegularError, Stream, TORRENT_MAX, open_regular};
+use everseed_disk::{RegularError, Stream, TORRENT_MAX, open_regular, unpacked};
 
 /// The content that such a file claims.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Claims {
-    /// None: it is not a torrent, and does not look like a part of one.
+    /// None: it is a text, another bencoded document, or too long for a torrent.
     Nothing,
     /// Files or folders of these names.
     Names(Vec<PathBuf>),
-    /// Unknown: it cannot be read, or not as far as its name.
+    /// Unknown: it cannot be read, or not as far as its name, or is of an unknown format.
     Unknown,
 }
 
-/// Reads the names in a .torrent, even if it is damaged or cut off.
+/// Reads the names in a .torrent, even if it is compressed, damaged or cut off.
 pub(super) fn claims(torrent: &Path) -> Claims {
     let file = match open_regular(torrent, u64::MAX) {
         Ok(file) => file,
@@ -30,17 +29,18 @@ pub(super) fn claims(torrent: &Path) -> Claims {
         }
         Err(_) => return Claims::Nothing,
     };
+    let Ok(bytes) = unpacked(file) else {
+        return Claims::Unknown;
+    };
     let mut names = Vec::new();
-    let mut reader = Reader::new(Stream(io::BufReader::new(file.take(TORRENT_MAX))));
+    let mut reader = Reader::new(Stream(io::BufReader::new(bytes)));
     match reader.peek() {
         Ok(Type::Dict) => {}
-        Ok(_) => return Claims::Nothing,
-        Err(error) => {
-            return match error.kind {
-                ErrorKind::Io(_) | ErrorKind::Truncated => Claims::Unknown,
-                _ => Claims::Nothing,
-            };
+        Err(error) if matches!(error.kind, ErrorKind::Io(_) | ErrorKind::Truncated) => {
+            return Claims::Unknown;
         }
+        _ if is_no_torrent(torrent) => return Claims::Nothing,
+        _ => return Claims::Unknown,
     }
     let whole = read(&mut reader, &mut names).is_ok();
     match names.is_empty() {
@@ -50,7 +50,21 @@ pub(super) fn claims(torrent: &Path) -> Claims {
     }
 }
 
-type Document = Reader<Stream<io::BufReader<io::Take<File>>>>;
+/// Whether a file is longer than any torrent, or a text, such as a server's page. A torrent holds bytes that no text has,
+/// wherever it was damaged; so do other compressed formats, and a file of zeros that a lost write leaves.
+fn is_no_torrent(file: &Path) -> bool {
+    let file = match open_regular(file, TORRENT_MAX) {
+        Ok(file) => file,
+        Err(error) => return matches!(error, RegularError::TooLong { .. }),
+    };
+    let mut bytes = io::BufReader::new(file.take(TEXT)).bytes();
+    bytes.all(|byte| byte.is_ok_and(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace()))
+}
+
+/// The bytes at the start of a file that show whether it is a text. The hashes of a torrent begin among them.
+const TEXT: u64 = 64 * 1024;
+
+type Document = Reader<Stream<io::BufReader<Box<dyn Read>>>>;
 
 fn read(reader: &mut Document, names: &mut Vec<PathBuf>) -> Result<(), Error<io::Error>> {
     let mut room = [0; KEY];
@@ -88,9 +102,16 @@ fn plain(name: &[u8]) -> Option<PathBuf> {
 const KEY: usize = 24;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::fs;
+
+    /// A gzip file of one stored block.
+    pub(in crate::session) fn gzip(text: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(text.len()).unwrap();
+        let block = [&[1][..], &len.to_le_bytes(), &(!len).to_le_bytes(), text];
+        [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], &block.concat()[..]].concat()
+    }
 
     #[test]
     fn as_far_as_it_can_be_read() {
@@ -119,6 +140,39 @@ mod tests {
         ] {
             fs::write(&path, text).unwrap();
             assert_eq!(claims(&path), expected, "{text}");
+        }
+        let whole = b"d4:infod6:lengthi5e4:name3:abc12:piece length";
+        let packed = gzip(whole);
+        let utf_16: Vec<u8> = whole.iter().flat_map(|&byte| [byte, 0]).collect();
+        let rows: [(&[u8], Claims); 13] = [
+            // Compressed: as far as it can be unpacked.
+            (&packed[..], named("abc")),
+            (&packed[..50], named("abc")),
+            (&packed[..30], Claims::Unknown),
+            (&packed[..2], Claims::Unknown),
+            (&gzip(b"Dear reader"), Claims::Unknown),
+            (b"\x1f\x8b\x08 damaged", Claims::Unknown),
+            // Other formats, and none.
+            (b"PK\x03\x04", Claims::Unknown),
+            (b"7z\xbc\xaf\x27\x1c", Claims::Unknown),
+            (b"BZh91AY&SY\x01", Claims::Unknown),
+            (&utf_16, Claims::Unknown),
+            (&[0; 512], Claims::Unknown),
+            // Written behind a server's message.
+            (b"Warning: x\n\nd4:infod6:pieces3:a\0bee", Claims::Unknown),
+            (
+                b"<!DOCTYPE html>\r\n\t<p>Gr\xc3\xbc\xc3\x9fe</p>",
+                Claims::Nothing,
+            ),
+        ];
+        for (bytes, expected) in rows {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(claims(&path), expected, "{}", bytes.escape_ascii());
+        }
+        for (longer, expected) in [(0, Claims::Unknown), (1, Claims::Nothing)] {
+            let zeros = fs::File::create(&path).unwrap();
+            zeros.set_len(TORRENT_MAX + longer).unwrap();
+            assert_eq!(claims(&path), expected);
         }
         fs::remove_file(&path).unwrap();
         assert_eq!(claims(&path), Claims::Nothing);

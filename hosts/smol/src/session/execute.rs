@@ -226,8 +226,10 @@ impl Library {
 
     fn watch(&mut self, folder: PathBuf) {
         if !self.watches.iter().any(|watch| watch.folder == folder) {
-            let state = self.config.seed.state.clone();
-            self.watches.push(Watch::new(folder, state));
+            let seed = &self.config.seed;
+            let secret = [Some(&seed.state), seed.make.configuration.as_ref()];
+            let secret = secret.into_iter().flatten().cloned().collect();
+            self.watches.push(Watch::new(folder, secret));
             self.watches_changed();
         }
     }

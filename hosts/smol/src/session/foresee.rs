@@ -7,12 +7,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use everseed_core::metainfo::Metainfo;
-use everseed_disk::read_torrent;
+use everseed_disk::{identify_torrent, state_of};
 use rustix::fs::{FlockOperation, OFlags};
 
 use super::download::not_held;
 use super::index::is_torrent;
+use super::kept::packing_of;
 use super::room::room;
+use super::watch::IS_SECRET;
 use crate::net::listen::{Listen, interface};
 use crate::net::socket;
 use crate::options::finding::{Finding, Weight};
@@ -168,6 +170,9 @@ impl<'a> Findings<'a> {
                 Ok(there) if !there.is_dir() => {
                     Err((Weight::Wrong, format!("{shown} is no folder")))
                 }
+                Ok(_) if *folder == config.seed.state || state_of(folder).is_some() => {
+                    Err((Weight::Wrong, format!("{shown}: {IS_SECRET}")))
+                }
                 Ok(_) => fs::read_dir(folder)
                     .map(drop)
                     .map_err(|e| weigh(folder, &e)),
@@ -225,7 +230,7 @@ fn look_at_data(key: &str, data: &Path, download: bool) -> Result<(), (Weight, S
     }
 }
 
-/// Checks an entry's path. Returns the torrent, if it is one that can be read now.
+/// Checks an entry's path. Returns the torrent, if it is one whose files can be listed now.
 fn look_at_path(path: &Path, download: bool) -> Result<Option<Metainfo>, (Weight, String)> {
     // What a server has shows when it is asked.
     if !path.is_absolute() {
@@ -234,8 +239,12 @@ fn look_at_path(path: &Path, download: bool) -> Result<Option<Metainfo>, (Weight
     is_mounted(path).map_err(|text| (Weight::Waits, text))?;
     let there = fs::metadata(path).map_err(|error| weigh(path, &error))?;
     if download || is_torrent(path) && !there.is_dir() {
-        let read = read_torrent(path);
-        return read.map(Some).map_err(|e| (Weight::Wrong, e.to_string()));
+        let read = identify_torrent(path).map_err(|e| (Weight::Wrong, e.to_string()))?;
+        return Ok(packing_of(path).is_none().then_some(read));
+    }
+    if state_of(path).is_some() {
+        let text = format!("{}: {IS_SECRET}", path.display());
+        return Err((Weight::Wrong, text));
     }
     let opened = match there.is_dir() {
         true => fs::read_dir(path).map(drop),

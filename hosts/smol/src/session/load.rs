@@ -8,7 +8,7 @@ use std::time::Instant;
 use everseed_core::hash::InfoHash;
 use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::Options;
-use everseed_disk::{Content, Links, check, read_regular, read_torrent, resolve};
+use everseed_disk::{Content, Links, check, identify_torrent, read_regular, resolve};
 
 use super::download::{self, Download};
 use super::fetch::{self, DISK_FULL};
@@ -367,7 +367,7 @@ pub(super) fn is_there(item: &Item, state: &StateFolder) -> Result<(), String> {
         None => item.data.as_ref(),
     };
     let apart = (item.fetch.as_ref()).and_then(|fetch| fetch.incomplete.as_ref());
-    let read = || -> Option<Metainfo> { read_torrent(path).ok() };
+    let read = || -> Option<Metainfo> { identify_torrent(path).ok() };
     let metainfo = match is_torrent(path) && !remote {
         true => read(),
         false => None,

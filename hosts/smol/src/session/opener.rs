@@ -10,7 +10,8 @@ use everseed_core::metainfo::Metainfo;
 use everseed_disk::make::{self, MakeError, Options, Report};
 use everseed_disk::relocate::apart;
 use everseed_disk::{
-    Choice, Content, Links, ReadError, Skipped, check, find, read_torrent, resolve, unfinished,
+    Choice, Content, Links, ReadError, Skipped, check, find, identify_torrent, read_torrent,
+    resolve, unfinished,
 };
 
 use super::claims::{Claims, claims};
@@ -117,7 +118,7 @@ impl TorrentOpener<'_> {
             return Some(Err(error.into()));
         }
         if is_given(path) {
-            let info_hash = read(path).ok()?.info_hash;
+            let info_hash = identify_torrent(path).ok()?.info_hash;
             return self.state.knows(info_hash).then(|| self.given(path));
         }
         self.made_before(path).transpose()

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed_core::geometry::TorrentId;
-use everseed_disk::read_torrent;
+use everseed_disk::identify_torrent;
 
 use super::command::Which;
 use super::index::names_torrent;
@@ -130,7 +130,7 @@ impl Meant {
         }
         let made = state.torrent_file(info_hash);
         let torrent = if made.is_file() { &made } else { &path };
-        let total = read_torrent(torrent).map(|metainfo| metainfo.geometry.total());
+        let total = identify_torrent(torrent).map(|metainfo| metainfo.geometry.total());
         // Without its size only its time counts.
         let sent = || state.uploaded(info_hash);
         goal.is_reached(seeded, sent, total.unwrap_or(u64::MAX))

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use everseed_disk::is_unwanted;
+use everseed_disk::{is_state, is_unwanted, state_of};
 
 use crate::storage::dormant::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
@@ -19,8 +19,8 @@ use crate::storage::mount_guard::{MountId, MountState};
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) folder: PathBuf,
-    /// The state, which is shared with nobody.
-    state: PathBuf,
+    /// The state and the configuration, which are shared with nobody.
+    secret: Vec<PathBuf>,
     /// The mount of the folder.
     place: Option<MountId>,
     /// Its mark when it was last read.
@@ -42,11 +42,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// A watch of `folder`, where the state may lie too.
-    pub(super) fn new(folder: PathBuf, state: PathBuf) -> Watch {
+    /// A watch of `folder`, where the state and the configuration may lie too.
+    pub(super) fn new(folder: PathBuf, secret: Vec<PathBuf>) -> Watch {
         Watch {
             folder,
-            state,
+            secret,
             place: None,
             changed: None,
             looks: 0,
@@ -74,6 +74,9 @@ impl Watch {
                     mount.display()
                 ));
             }
+        }
+        if state_of(&self.folder).is_some() {
+            return Err(format!("{shown}: {IS_SECRET}"));
         }
         let there = self.folder.metadata().map_err(|e| self.failed(&e))?;
         let mark = mark(&there);
@@ -114,7 +117,7 @@ impl Watch {
         let mut names = Names::default();
         for entry in fs::read_dir(&self.folder).map_err(|e| self.failed(&e))? {
             let path = entry.map_err(|e| self.failed(&e))?.path();
-            if is_wanted(&path) && path != self.state {
+            if is_wanted(&path) && !self.secret.contains(&path) {
                 names.add(&path);
                 each(path).map_err(|e| self.failed(&e))?;
             }
@@ -149,6 +152,10 @@ impl Names {
         self.1 = self.1.wrapping_add(hasher.finish());
     }
 }
+
+/// Why a state is not watched.
+pub(super) const IS_SECRET: &str =
+    "it belongs to the state of everseed, where passkeys are, so nothing in it is shared";
 
 /// The names are read at one in this many looks, which come every ten seconds.
 pub(super) const NAMES_EVERY: u32 = 3;
@@ -190,7 +197,7 @@ pub(super) fn look_at_link(path: &Path) -> Option<Seen> {
 /// A mark, and the time of the last change in seconds and nanoseconds since 1970.
 pub(super) type Seen = (Mark, (i64, i64));
 
-/// The state of a path, including the files of a folder. The time of change is the one that only the kernel sets,
+/// The state of a path, including the files of a folder, but without states of everseed, which are not shared. The time of change is the one that only the kernel sets,
 /// because programs give a copied file its former time.
 pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<Seen> {
     let top = fs::metadata(path).ok()?;
@@ -208,6 +215,9 @@ pub(super) fn look(path: &Path, given_up: impl Fn() -> bool) -> Option<Seen> {
             let Ok(there) = entry.metadata() else {
                 continue;
             };
+            if there.is_dir() && is_state(&entry.path()) {
+                continue;
+            }
             let (len, s, ns, _) = mark(&there);
             sum.0 = sum.0.wrapping_add(len);
             (sum.1, sum.2) = (sum.1, sum.2).max((s, ns));
@@ -252,6 +262,7 @@ mod tests {
             ("#recycle", false),
             ("Thumbs.db", false),
             ("desktop.ini", false),
+            ("x.torrent:Zone.Identifier", false),
             ("everseed.toml", false),
         ] {
             assert_eq!(is_wanted(&Path::new("/a").join(name)), wanted, "{name}");
@@ -271,7 +282,7 @@ mod tests {
             let folder = fs::File::open(&path).unwrap();
             folder.set_modified(time).unwrap();
         };
-        let mut watch = Watch::new(path.clone(), PathBuf::new());
+        let mut watch = Watch::new(path.clone(), Vec::new());
         let mut look = || {
             // On some file systems its size tells.
             watch.changed = watch.changed.map(|_| mark(&path.metadata().unwrap()));
@@ -295,11 +306,47 @@ mod tests {
         fs::remove_dir_all(&path).unwrap();
     }
 
+    /// A state in shared content is no part of it, so what is written there does not change the content. A folder of a
+    /// state is not watched at all.
+    #[test]
+    fn a_state_is_not_looked_at() {
+        let path = std::env::temp_dir().join(format!("everseed-secret-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        let (album, state) = (path.join("album"), path.join("album/node/state"));
+        for folder in ["made", "given"] {
+            fs::create_dir_all(state.join(folder)).unwrap();
+        }
+        let config = path.join("node.toml");
+        for file in [&config, &album.join("a"), &state.join("lock")] {
+            fs::write(file, "1").unwrap();
+        }
+        let before = settle_mark(&album, || false);
+        fs::write(state.join("0.resume"), "12").unwrap();
+        fs::write(state.join("given/0.torrent"), "12").unwrap();
+        assert_eq!(settle_mark(&album, || false), before);
+        fs::write(album.join("node/b"), "12").unwrap();
+        assert_ne!(settle_mark(&album, || false), before);
+        for folder in [&state, &state.join("given")] {
+            let mut watch = Watch::new(folder.clone(), Vec::new());
+            assert!(watch.is_due(true).unwrap_err().ends_with(IS_SECRET));
+        }
+        let mut found = Vec::new();
+        let mut watch = Watch::new(path.clone(), vec![config]);
+        watch
+            .read(|path| {
+                found.push(path);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(found, [album]);
+        fs::remove_dir_all(&path).unwrap();
+    }
+
     #[test]
     fn a_folder_is_read_when_it_changed() {
         let path = std::env::temp_dir().join(format!("everseed-watch-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
-        let mut watch = Watch::new(path.clone(), PathBuf::new());
+        let mut watch = Watch::new(path.clone(), Vec::new());
         assert!(watch.is_due(false).is_err());
         fs::create_dir_all(&path).unwrap();
         for due in [true, true, false] {

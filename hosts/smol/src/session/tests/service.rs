@@ -16,6 +16,7 @@ use crate::options::get::Fetch;
 use crate::options::run::{Config, RunArgs};
 use crate::options::seed::SeedArgs;
 use crate::session::Session;
+use crate::session::claims::tests::gzip;
 use crate::session::command::{Command, SessionLimits, Which};
 use crate::session::item::{ItemStage, LibraryItem};
 use crate::session::sleeper_command::SleeperCommands;
@@ -163,6 +164,41 @@ fn what_a_folder_holds_is_removed_there() {
         });
         watched.world.hears(&mut session, &[&stopped]);
     }
+}
+
+/// A compressed .torrent that was seeded before is seeded at once after a start. Nobody waits whether it is still being
+/// written.
+#[test]
+fn a_packed_torrent_is_known_again() {
+    let watched = Watched::new("folder-packed");
+    let at = |name: &str| watched.folder.join(name);
+    let bytes = gzip(&fs::read(at("a.torrent")).unwrap());
+    for name in ["a.torrent", "b.torrent"] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    let packed = at("a.torrent.gz");
+    fs::write(&packed, bytes).unwrap();
+    let set_modified = |time| {
+        let file = fs::File::options().write(true).open(&packed);
+        file.and_then(|file| file.set_modified(time)).unwrap();
+    };
+    let now = crate::clock::file_time();
+    set_modified(now - Duration::from_secs(3600));
+    let mut session = watched.open();
+    turns_until(&mut session, |session| {
+        session.torrents.state.knows(watched.hashes[0])
+    });
+    drop(session);
+    set_modified(now);
+    let mut session = watched.open();
+    let is_awake = |Session {
+                        library, torrents, ..
+                    }: &Session| {
+        let settles = |item: &LibraryItem| matches!(item.stage, ItemStage::Settling(_));
+        assert!(!library.items.iter().any(settles));
+        !torrents.awake.is_empty()
+    };
+    turns_until(&mut session, is_awake);
 }
 
 /// A torrent whose file is there twice stays when one of them goes, or becomes another torrent.
