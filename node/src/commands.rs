@@ -419,6 +419,7 @@ impl<'m> Node<'m> {
         if let Some(torrent) = self.parts.cx.torrents.get_mut(id) {
             was_finished = torrent.downloads && torrent.missing == 0 && missing > 0;
             (torrent.downloads, torrent.order, torrent.missing) = (true, order, missing);
+            torrent.begins = false;
             torrent.narrowed = false;
         }
         if was_finished {

@@ -69,6 +69,32 @@ fn from_one_peer_and_on_with_the_same_connection() {
     }
 }
 
+/// The host prepares the files between the metadata and the download. Seeds are of use meanwhile: none is told that we
+/// need nothing, and none is disconnected.
+#[test]
+fn seeds_stay_until_the_download_begins() {
+    let mut world = world();
+    let seed = world.metadata_peer(true, INFO);
+    world.peers[seed].say(&[Message::HaveAll, Message::Unchoke]);
+    world.settle();
+    world.give_info(seed);
+    world.add_content(Have::Nothing);
+    world.settle();
+    let other = world.metadata_peer(true, INFO);
+    world.peers[other].say(&[Message::HaveAll]);
+    world.settle();
+    for peer in [seed, other] {
+        let handshake = String::from_utf8_lossy(world.peers[peer].extended.last().unwrap());
+        assert!(handshake.contains("11:upload_onlyi0e"), "{handshake}");
+    }
+    assert_eq!(world.closed.len(), 0, "{:?}", world.closed);
+    world.download_content();
+    while world.peers[seed].give() {
+        world.settle();
+    }
+    assert!(world.node.is_complete(world.torrent));
+}
+
 /// The metadata arrives in any order, cut anywhere, with other messages between.
 #[test]
 fn however_it_comes() {

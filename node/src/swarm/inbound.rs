@@ -489,10 +489,8 @@ impl Swarm<'_> {
     pub(crate) fn both_seeds(&self, on: &Parts<'_>, slot: usize) -> Verdict {
         let conn = &on.cx.peers[slot];
         let seed = conn.extensions.upload_only || conn.download.have_count >= on.cx.pieces_of(slot);
-        let done = conn
-            .link
-            .torrent
-            .is_none_or(|id| !on.cx.torrents.is_downloading(id));
+        let torrent = conn.link.torrent;
+        let done = torrent.is_none_or(|id| on.cx.torrents.needs_nothing(id));
         if seed && done && !conn.upload.interested {
             Err(Reason::BothSeeds)
         } else {

@@ -115,7 +115,7 @@ impl Swarm<'_> {
                 upload_only: conn
                     .link
                     .torrent
-                    .is_none_or(|id| !on.cx.torrents.is_downloading(id)),
+                    .is_none_or(|id| on.cx.torrents.needs_nothing(id)),
                 metadata: Metadata::Silent,
                 pex: conn
                     .link

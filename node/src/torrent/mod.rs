@@ -49,6 +49,8 @@ pub(crate) struct Torrent {
     pub(crate) conns: u16,
     /// Whether what is missing is downloaded; not any more once all that is wanted is here.
     pub(crate) downloads: bool,
+    /// Whether its metadata has just come. The host begins the download when it has prepared the files.
+    pub(crate) begins: bool,
     /// Pieces that are to be downloaded.
     pub(crate) wanted: Bits,
     /// Pieces in progress.
@@ -121,6 +123,7 @@ impl Torrent {
         begun: Bits::None,
         order: Order::Rarest,
         narrowed: false,
+        begins: false,
         missing: 0,
         counts: LentRange::EMPTY,
         downloaded: 0,
@@ -189,6 +192,12 @@ impl<'m> Torrents<'m> {
     /// Whether something of a torrent is wanted and missing, though it may not be requested now.
     pub(crate) fn is_downloading(&self, id: TorrentId) -> bool {
         self.get(id).is_some_and(|t| t.is_active_download())
+    }
+
+    /// Whether no peer can give us anything of a torrent, now or when its download begins.
+    pub(crate) fn needs_nothing(&self, id: TorrentId) -> bool {
+        self.get(id)
+            .is_none_or(|t| t.have == Bits::All || !t.is_active_download() && !t.begins)
     }
 
     /// Whether something of a torrent is missing, wanted and can be written.

@@ -82,7 +82,7 @@ impl Torrents<'_> {
         let before = self.slots[slot];
         let torrent = &mut self.slots[slot];
         (torrent.geometry, torrent.stage) = (Some(geometry), Stage::Content);
-        (torrent.downloads, torrent.missing) = (false, 0);
+        (torrent.downloads, torrent.begins, torrent.missing) = (false, true, 0);
         (torrent.begun, torrent.counts) = (Bits::None, LentRange::EMPTY);
         (torrent.bad_pieces, torrent.endgame) = (0, false);
         self.set_slot(slot, have)

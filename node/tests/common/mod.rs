@@ -198,12 +198,23 @@ impl World {
         }
     }
 
-    /// Starts the download of the content, after that of the metadata.
+    /// Adds the content after its metadata was fetched, and starts its download.
     pub fn begin_content(&mut self, have: Have<'_>) {
+        self.add_content(have);
+        self.download_content();
+    }
+
+    /// Adds the content after its metadata was fetched.
+    pub fn add_content(&mut self, have: Have<'_>) {
         let (now, id) = (self.now, self.torrent);
         let begun = self.node.begin_content(now, id, self.geometry, have, 0);
         begun.expect("room for the content");
         self.node.offer_metadata(id, self.info.len() as u32);
+    }
+
+    /// Starts the download of the content.
+    pub fn download_content(&mut self) {
+        let (now, id) = (self.now, self.torrent);
         let download = self.node.download(now, id, Wanted::All, Order::Rarest);
         download.expect("room for a download");
         self.settle();
