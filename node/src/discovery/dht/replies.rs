@@ -1,8 +1,8 @@
 //! Replies to the queries of others.
 //!
 //! A reply is at most twice as long as the query: addresses can be forged, and a forger must not multiply its traffic
-//! through us. Nodes, peers and samples are left out until it fits. The one exception are the 512 bytes of BEP 33, for
-//! a node that answered a query of ours within 15 minutes.
+//! through us. Nodes, peers and samples are left out until it fits. A node that answered a query of ours within 15
+//! minutes has not forged its address: it gets up to 1,000 bytes of peers, nodes, and counts (BEP 33) of a torrent.
 
 use core::net::SocketAddr;
 
@@ -128,9 +128,9 @@ impl ReplyData<'_, '_> {
                 if self.store.takes(info_hash, from) {
                     parts.token = Some(self.tokens.give(now, from.ip()));
                 }
-                if scrape && self.routes[index(from.family())].is_proven(now, from) {
-                    parts.blooms = Some(self.blooms(info_hash));
-                    limit = limit.max(SCRAPE_MAX);
+                if self.routes[index(from.family())].is_proven(now, from) {
+                    parts.blooms = scrape.then(|| self.blooms(info_hash));
+                    limit = limit.max(PROVEN_MAX);
                 }
             }
         }
@@ -274,8 +274,8 @@ const SAMPLES: usize = 20;
 /// Seconds before other samples are given (BEP 51).
 const SAMPLE_INTERVAL_S: u32 = 3600;
 
-/// Bytes of an answer with counts (BEP 33).
-const SCRAPE_MAX: usize = 1000;
+/// Bytes of an answer about a torrent, at most, to a node whose address is proven.
+const PROVEN_MAX: usize = 1000;
 
 #[cfg(test)]
 mod tests {
@@ -368,9 +368,9 @@ mod tests {
             for query in queries {
                 for (from, proven) in [([30, 0, 0, 1], false), ([30, 0, 0, 1], true)] {
                     let (asked, len) = ask(from, query, proven, &mut |_| {});
-                    let scrape = query == get(true, true) && proven;
-                    assert!(len <= 2 * asked || scrape, "{query:?} {asked} {len}");
-                    assert!(len <= SCRAPE_MAX);
+                    let may_be_longer = proven && matches!(query, Query::GetPeers { .. });
+                    assert!(len <= 2 * asked || may_be_longer, "{query:?} {asked} {len}");
+                    assert!(len <= PROVEN_MAX);
                 }
             }
         }
@@ -413,6 +413,11 @@ mod tests {
             assert!(answer.values.count() >= 5 && answer.nodes.count() >= 1);
             assert_eq!(answer.token.map(<[u8]>::len), Some(8));
             assert_eq!(answer.blooms, None);
+        });
+        // To a node that has answered us, all peers that there is room for.
+        ask([30, 0, 0, 1], get(false, false), true, &mut |answer| {
+            let answer = answer.unwrap();
+            assert!(answer.values.count() == 20 && answer.nodes.count() >= 4);
         });
         // Whoever has all of it is of no use to a seed.
         ask([30, 0, 0, 1], get(true, false), false, &mut |answer| {
