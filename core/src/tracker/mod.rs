@@ -196,6 +196,15 @@ impl Intervals {
         self.interval_s
     }
 
+    /// The longer interval of two answers, and the longer minimum.
+    #[must_use]
+    pub fn longer(self, other: Intervals) -> Intervals {
+        Intervals {
+            interval_s: self.interval_s.max(other.interval_s),
+            min_interval_s: self.min_interval_s.max(other.min_interval_s),
+        }
+    }
+
     /// Seconds below which the tracker does not want to be asked again.
     pub const fn min_interval_s(self) -> u32 {
         self.min_interval_s

@@ -16,7 +16,8 @@
 //! - A tracker is told `started` first, and `stopped` only if it has answered before. `completed` is told once, to the
 //!   tracker that is used then.
 //! - A download that has nobody is announced before the tracker's interval is over: after the least interval that the
-//!   tracker takes, which is a minute if it names none, then after twice that, and so on.
+//!   tracker takes, which is a minute if it names none, then after twice that, and so on. That begins anew only when a
+//!   whole interval has ended and somebody is there, so a peer that comes and goes changes nothing.
 //! - When the node stops, trackers of sleeping torrents are told nothing and forget them in time. So ten thousand
 //!   torrents take no longer to stop than those that are awake.
 //! - All waits vary by a tenth, so that torrents added together drift apart, and the first
@@ -69,6 +70,8 @@ enum Early {
     Before(u16),
     /// It could have been, and had somebody.
     Passed,
+    /// It is due at `next_at`, whoever is there then, and that ends no interval.
+    Due,
 }
 
 impl TierSlot {
@@ -261,7 +264,6 @@ impl<'m> Announcer<'m> {
             if slot.torrent.is_some_and(&has_nobody) {
                 continue;
             }
-            slot.early_count = 0;
             if let Early::Before(minutes) = slot.early
                 && slot.event() == AnnounceEvent::None
             {
@@ -280,6 +282,10 @@ impl<'m> Announcer<'m> {
         let slot = &mut self.slots[index];
         let torrent = slot.torrent?;
         let event = slot.event();
+        let is_whole = matches!(slot.early, Early::No | Early::Passed);
+        if is_whole && !has_nobody(torrent) {
+            slot.early_count = 0;
+        }
         slot.job = slot.job.wrapping_add(1);
         slot.in_flight = Some(event);
         slot.early = Early::No;
@@ -307,7 +313,7 @@ impl<'m> Announcer<'m> {
     pub(crate) fn left_alone(&mut self, now: Instant, torrent: TorrentId) {
         for slot in self.slots.iter_mut().filter(|slot| slot.is_of(torrent)) {
             if slot.early == Early::Passed && slot.next_at > now {
-                slot.next_at = now;
+                (slot.next_at, slot.early) = (now, Early::Due);
                 self.wake = Some(self.wake.map_or(now, |wake| wake.min(now)));
             }
         }
@@ -364,7 +370,7 @@ impl<'m> Announcer<'m> {
             return;
         };
         let slot = &mut self.slots[index];
-        slot.early = Early::No;
+        slot.early = Early::Due;
         slot.tried += 1;
         slot.current = (slot.current + 1) % slot.trackers;
         if slot.tried < slot.trackers {

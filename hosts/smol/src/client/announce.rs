@@ -198,9 +198,7 @@ fn join(
                     answer.peers.push(peer);
                 }
             }
-            if other.intervals.interval_s() > answer.intervals.interval_s() {
-                answer.intervals = other.intervals;
-            }
+            answer.intervals = answer.intervals.longer(other.intervals);
             answer.warning = answer.warning.or(other.warning);
             Ok(answer)
         }
@@ -401,6 +399,19 @@ mod tests {
         let joined = join(Ok(v4), Ok(v6)).unwrap();
         let peers = ["192.0.2.1:1", "[2001:db8::1]:1", "[2001:db8::2]:1"];
         assert_eq!(joined, answer(1800, &peers));
+        for (told, expected) in [
+            ([(900, Some(600)), (1800, None)], (1800, 600)),
+            ([(1800, None), (900, Some(600))], (1800, 600)),
+            ([(900, Some(300)), (900, Some(600))], (900, 600)),
+        ] {
+            let [one, other] = told.map(|(interval, min)| Answer {
+                intervals: Intervals::told(Some(interval), min),
+                ..answer(0, &[])
+            });
+            let joined = join(Ok(one), Ok(other)).unwrap().intervals;
+            let joined = (joined.interval_s(), joined.min_interval_s());
+            assert_eq!(joined, expected, "{told:?}");
+        }
         let many = Answer {
             peers: (1..=150).map(|n| ([192, 0, 2, 1], n).into()).collect(),
             ..answer(900, &[])

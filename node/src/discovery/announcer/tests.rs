@@ -138,6 +138,52 @@ fn a_lone_download_is_announced_before_the_interval_ends() {
     assert_eq!((early, rounds), (3, 3));
 }
 
+/// Whoever comes and goes has a tracker asked no more often than a download that has nobody: the waits double until a
+/// whole interval is over. A tracker that fails between two answers does not change that.
+#[test]
+fn who_comes_and_goes_does_not_begin_the_waits_anew() {
+    for (period, late, fails) in [
+        (15, 0, false),
+        (15, 20, false),
+        (15, 0, true),
+        (50, 3, false),
+        (70, 0, true),
+        (200, 0, false),
+    ] {
+        let mut slots = [TierSlot::EMPTY; 2];
+        let mut world = World::new(&mut slots, &[1, 1]);
+        world.downloads = true;
+        let mut jobs = Vec::new();
+        let (mut answers, mut turn) = (0, 0);
+        for second in 0..7200 {
+            world.now = world.now + Duration::from_secs(1);
+            let was_lone = std::mem::replace(&mut world.lone, second / period % 2 == 0);
+            if world.lone && !was_lone {
+                world.announcer.left_alone(world.now, T);
+            }
+            while let Some(job) = world.announcer.poll(world.now, |_| world.lone) {
+                jobs.push((second + late, job));
+            }
+            while let Some(at) = jobs.iter().position(|&(due, _)| due <= second) {
+                let (_, job) = jobs.swap_remove(at);
+                if job.tier == 1 {
+                    world.answer(job);
+                    continue;
+                }
+                turn += 1;
+                if fails && turn % 2 == 0 {
+                    world.fail(job, None);
+                } else {
+                    world.answer(job);
+                    answers += 1;
+                }
+            }
+        }
+        let row = (period, late, fails);
+        assert!((7..=15).contains(&answers), "{row:?}: {answers} answers");
+    }
+}
+
 #[test]
 fn jitter_keeps_above_the_trackers_minimum() {
     let mut slots = [TierSlot::EMPTY; 1];
