@@ -23,7 +23,7 @@
 //! more than its share. A single peer that names others never has more than a quarter of the table. When the table is
 //! full, a new address takes the place of one that is not in use:
 //!
-//! 1. of a stranger that failed, the one that did most often, then of another that failed;
+//! 1. of a stranger that failed or is banned, the one that failed most often, then of another that did;
 //! 2. of one from a source that has more than its share, the one of the lowest canonical priority;
 //! 3. of one from its own source, if it has a higher canonical priority.
 //!
@@ -357,6 +357,8 @@ impl<'m> Candidates<'m> {
         }
         if fate == Fate::Banned {
             candidate.retry_at = now + LONGEST_RECALL;
+            // Its place goes to others as if it had failed.
+            candidate.failures = candidate.failures.max(1);
             return self.settle();
         }
         candidate.ended_at = Some(now);

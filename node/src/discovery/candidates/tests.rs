@@ -260,6 +260,32 @@ fn no_source_fills_the_table() {
     assert_eq!(candidates.of(Pex), 32, "two of them");
 }
 
+/// Addresses that cannot be reached and those that are banned give way to those that another peer names.
+#[test]
+fn who_is_banned_holds_no_place() {
+    for fate in [Fate::Failed, Fate::Banned] {
+        let mut candidates = table(64);
+        for port in 1..=16 {
+            candidates.add(NOW, named(addr(port), PeerSource::Pex, Some(7)));
+        }
+        while let Some((slot, ..)) = candidates.take(NOW) {
+            candidates.done(NOW, slot, fate, Need::Seeds);
+        }
+        for port in 17..=64 {
+            candidates.add(NOW, told(port));
+        }
+        for port in 101..=116 {
+            candidates.add(NOW, named(addr(port), PeerSource::Pex, Some(8)));
+        }
+        let left = (1..=16).filter(|&port| candidates.has(addr(port)));
+        assert_eq!(left.count(), 0, "{fate:?}");
+        assert!(
+            (101..=116).all(|port| candidates.has(addr(port))),
+            "{fate:?}"
+        );
+    }
+}
+
 #[test]
 fn who_is_named_by_somebody_better_counts_as_his() {
     let mut candidates = table(8);
