@@ -125,6 +125,23 @@ fn what_another_client_began_under_another_name() {
     assert!(!begun.exists());
 }
 
+/// A damaged copy in another folder, where it may be a backup, is not written.
+#[test]
+fn a_copy_elsewhere_is_left_as_it_is() {
+    let given = Given::new();
+    let out = given.dir.sub("out");
+    let backup = out.join("backup");
+    fs::create_dir(&backup).unwrap();
+    let mut bytes = fs::read(given.content.path().join("a.bin")).unwrap();
+    let at = bytes.len() / 4;
+    bytes[at] ^= 1;
+    fs::write(backup.join("a.bin"), &bytes).unwrap();
+    let (code, said) = given.get(&out, &["--overwrite"]);
+    assert_eq!(code, 0, "{said}");
+    given.content.assert_same_in(&out, false);
+    assert!(fs::read(backup.join("a.bin")).unwrap() == bytes, "{said}");
+}
+
 /// `get --overwrite` goes on with the files of an unfinished download of Transmission.
 #[test]
 fn what_transmission_began() {

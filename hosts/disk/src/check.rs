@@ -94,7 +94,7 @@ pub fn finish_piece(
 /// its file and is not read, so an unfinished download is checked quickly. The rest is read from the disk, because
 /// memory may hold writes that the disk did not take.
 ///
-/// Files without any good piece are then searched for elsewhere, see [`find::search`].
+/// Files with bad pieces are then searched for elsewhere, see [`find::search`].
 pub fn check(
     content: &Content,
     mut progress: impl FnMut(u64) -> ControlFlow<()>,
@@ -205,7 +205,7 @@ impl Check {
         self.open.take()
     }
 
-    /// Searches elsewhere for files without any good piece, see [`find::search`]. Returns one bit for each piece in
+    /// Searches elsewhere for files with bad pieces, see [`find::search`]. Returns one bit for each piece in
     /// the order of [`bits`], or `None` if `go_on`, which is asked again and again during the search, said no.
     pub fn finish(
         mut self,

@@ -38,7 +38,9 @@ struct Lost {
 }
 
 /// Searches for files that are missing or too short. If `good` pieces are given, it also searches for files with bad
-/// pieces. Returns the pieces whose files are others now. `go_on` is asked again and again during the search.
+/// pieces. For one that has good pieces too, another file is taken only if it has all of them and more; besides
+/// unfinished files of other clients beside it, `BETTER` files of exactly its size are tried. Returns the pieces
+/// whose files are others now. `go_on` is asked again and again during the search.
 ///
 /// Found places are remembered. Files that a download writes are not searched for.
 pub fn search(
@@ -288,7 +290,7 @@ impl Finder<'_> {
     }
 
     /// Finds another file that has all good pieces of a damaged one, and more: an unfinished file of another client
-    /// beside it, or one of its size.
+    /// beside it, or one of exactly its size.
     ///
     /// Pieces may be sent meanwhile. So a file is tried only if it is the same in all of the good ones.
     fn better(

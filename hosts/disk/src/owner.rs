@@ -13,6 +13,7 @@ use crate::content::Content;
 use crate::entry::Entry;
 use crate::error::ReadError;
 use crate::ours::{Mark, Note, Ours};
+use crate::unfinished::is_unfinished;
 use crate::write::{self, WriteError};
 
 /// The owner's files whose content is not the torrent's.
@@ -170,6 +171,38 @@ impl Differing {
         self.count = self.numbers.len();
         Ok(())
     }
+}
+
+/// Forgets where a search found such of these files as are copies elsewhere, which may be a backup or belong to another
+/// torrent. Returns whether there were any: then the pieces have to be checked again, and the files lie at their own
+/// places. An unfinished file of another client beside a file's place is no copy, nor is one that the owner named.
+pub fn leave_copies(content: &Content, differing: &Differing) -> Result<bool, ReadError> {
+    let layout = content.layout();
+    let mut left = false;
+    let mut number = 0;
+    for entry in content.entries()? {
+        let entry = entry.map_err(|error| content.torrent_error(error))?;
+        if entry.len == 0 {
+            continue;
+        }
+        let numbers = &differing.numbers;
+        let differs = numbers.binary_search_by_key(&number, |&(n, _)| n).is_ok();
+        number += 1;
+        let place = layout.placed.get(&entry.path).filter(|_| differs);
+        let is_copy = place.is_some_and(|place| {
+            // A single file may lie in a folder of its own name.
+            let is_within = place.path.starts_with(layout.relative(&entry.path));
+            !place.by_owner && !is_within && !is_unfinished(content, &entry, &place.path)
+        });
+        if is_copy {
+            layout.placed.remove(&entry.path);
+            left = true;
+        }
+    }
+    if left {
+        content.remember_places();
+    }
+    Ok(left)
 }
 
 /// Makes these files ours, because the owner wants them to be overwritten.

@@ -130,7 +130,7 @@ fn finish_each(content: &Content, ours: &Ours, renamed: &mut bool) -> Result<(),
 
 /// Whether a file lies in its own folder under a name that another client gives it until it is complete. That client
 /// may also spell the name otherwise.
-fn is_unfinished(content: &Content, entry: &Entry, place: &Path) -> bool {
+pub(crate) fn is_unfinished(content: &Content, entry: &Entry, place: &Path) -> bool {
     let own = content.layout().relative(&entry.path);
     let name = place.file_name().unwrap_or_default().as_encoded_bytes();
     let mut suffixes = SUFFIXES.iter();

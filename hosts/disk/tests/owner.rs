@@ -263,6 +263,53 @@ fn written_over_if_the_owner_says_so() {
     assert_eq!(stage.differing().0, [""; 0]);
 }
 
+/// A copy elsewhere that has more good pieces is used, but not written.
+#[test]
+fn copies_elsewhere_are_not_written_over() {
+    // The name of the better file, whether the owner names it, and whether it is a copy that is left.
+    for (name, named, leaves) in [
+        ("backup/a", false, true),
+        ("T/b (1)", false, true),
+        ("T/a.part", false, false),
+        ("backup/a", true, false),
+    ] {
+        let stage = Stage::new(&FILES);
+        let [mut bad, mut better] = [(); 2].map(|()| stage.of("a").to_vec());
+        bad[..2 * PIECE].fill(0);
+        better[..PIECE].fill(0);
+        stage.put("a", &bad);
+        stage.scratch.write(&format!("data/{name}"), &better);
+        stage.put("b", stage.of("b"));
+        stage.put("c", stage.of("c"));
+        if named {
+            let torrent = stage.scratch.path().join("x.torrent");
+            let (metainfo, path) = (read_torrent(&torrent).unwrap(), stage.scratch.path());
+            let content = Content::open(&torrent, &metainfo, &path.join("data"), path);
+            content.unwrap().place_files(&[(1, name.into())]).unwrap();
+        }
+        let (content, good) = stage.open();
+        let look = |good: &[u8]| owner::differing(&content, good, |_| true).unwrap().unwrap();
+        let place = stage.scratch.path().join("data").join(name);
+        assert!(look(&good).files.iter().eq([&place]), "{name}");
+        let left = owner::leave_copies(&content, &look(&good)).unwrap();
+        assert_eq!(left, leaves, "{name}");
+        // A download is checked again without a search.
+        content.set_growing(true);
+        let go_on = |_| std::ops::ControlFlow::Continue(());
+        let good = check::check(&content, go_on, |_| {}).unwrap().unwrap();
+        assert!(!owner::leave_copies(&content, &look(&good)).unwrap());
+        owner::overwrite(&content, &look(&good)).unwrap();
+        write::prepare(&content, |_| true).unwrap();
+        stage.download(&content, &[0, 1, 2]);
+        let (written, kept) = match leaves {
+            true => (stage.scratch.path().join("data/T/a"), (place, better)),
+            false => (place, (stage.scratch.path().join("data/T/a"), bad)),
+        };
+        assert!(fs::read(written).unwrap() == stage.of("a"), "{name}");
+        assert!(fs::read(kept.0).unwrap() == kept.1, "{name}");
+    }
+}
+
 /// Two files of a torrent are one file on the disk, because of a link or because the disk takes their names for the
 /// same. The second one is not written.
 #[test]

@@ -41,8 +41,10 @@ folder itself. Nothing in it is changed. A line is printed for each file:
 
 A piece that lies in several files is bad for all of them. A file with bad
 pieces is searched for in all of DIR, first by size, then by hash, under any
-name. Unfinished files of other clients (NAME.part, NAME.!qB) are searched for
-in the same way.
+name. Unfinished files of other clients (NAME.part, NAME.!qB) beside it are
+tried too, whatever their size. If it has good pieces itself, another file
+counts in its place only if that has the same good pieces and more, and only 16
+of its size are tried.
 
 Options:
       --file N=PATH      file number N of `everseed show` is at PATH in DIR;

@@ -266,6 +266,10 @@ pub(crate) fn prepare(
         match differing {
             Some(differing) if differing.contradicts && !is_checked => return Ok(Verdict::Check),
             Some(differing) if download.goal.overwrite && differing.count > 0 => {
+                let left = owner::leave_copies(content, &differing).map_err(WriteError::Place)?;
+                if left {
+                    return Ok(Verdict::Check);
+                }
                 owner::overwrite(content, &differing)?;
             }
             Some(differing) => verdict = Verdict::Keep(differing),
