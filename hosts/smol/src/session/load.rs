@@ -24,6 +24,7 @@ use crate::options::seed::SeedArgs;
 use crate::storage::dormant::Mark;
 use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::state::StateFolder;
+use crate::storage::worker::fingerprint;
 
 /// The number of a request to the loader, which comes back with the result.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -205,7 +206,7 @@ pub(super) fn load(
 
 /// A folder of very many files is looked at here, not on the session's thread.
 fn looked_at(mut source: OpenedTorrent) -> OpenedTorrent {
-    source.found = check::fingerprint(&source.content).ok();
+    source.found = fingerprint(&source.content).ok();
     source
 }
 

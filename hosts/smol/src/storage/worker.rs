@@ -33,8 +33,8 @@ use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, unfinished, write};
 use everseed_node::{BodySource, ConnId};
 
-pub(crate) use self::look::settle;
-use self::look::{look, seen, still_there};
+use self::look::{Held, look, seen};
+pub(crate) use self::look::{fingerprint, settle};
 use self::queues::{BATCH, Job, Long, Queues, STACK, Syncing, pop};
 use self::scratch::{BEGUN, Scratch};
 pub(crate) use self::task::{
@@ -212,6 +212,7 @@ impl Shared {
                 scratch.bytes = self.take_back();
             }
             Task::Verify(content, torrent, piece) => {
+                let held = Held::of(&content);
                 let mut begun = scratch.take(torrent, piece);
                 // Bytes that belong to the owner's files were not written.
                 let owners = content.owners_piece(piece);
@@ -225,16 +226,17 @@ impl Shared {
                     (Ok(false), Some(error)) if content.is_growing() => Err(error),
                     (good, _) => good,
                 };
-                self.found(&content, torrent, piece, good);
+                self.found(&content, &held, torrent, piece, good);
             }
             Task::VerifyFresh(content, torrent, piece) => {
+                let held = Held::of(&content);
                 let geometry = content.geometry();
                 let (at, len) = (geometry.piece_offset(piece), geometry.piece_size(piece));
                 let good = content.cool(&self.files, at, len.into());
                 let bytes = &mut scratch.bytes;
                 let good =
                     good.and_then(|()| check::verify_piece(&content, &self.files, piece, bytes));
-                self.found(&content, torrent, piece, good);
+                self.found(&content, &held, torrent, piece, good);
             }
             Task::Look(content, number, deep) => {
                 // A look may find files that were moved.
@@ -314,9 +316,11 @@ impl Shared {
         }
     }
 
+    /// `held` has kept the content's disk since before the piece was read.
     fn found(
         &self,
         content: &Content,
+        held: &Held,
         torrent: TorrentId,
         piece: PieceIndex,
         good: Result<bool, ReadError>,
@@ -327,7 +331,11 @@ impl Shared {
         let at = content.geometry().piece_offset(piece);
         let good = good.and_then(|good| {
             write::keeps_name(content, &self.written, at)?;
-            still_there(content, good)
+            // A disk that is gone proves nothing.
+            if !good {
+                held.proves(content)?;
+            }
+            Ok(good)
         });
         let good = good.map_err(|error| Unread::judge(content, piece.get(), error));
         self.tell(Done::Verified(torrent, piece, good));

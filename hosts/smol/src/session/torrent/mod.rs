@@ -40,7 +40,7 @@ use crate::net::engine::Engine;
 use crate::options::seed::CheckMode;
 use crate::storage::mount_guard::{MountId, MountState, device};
 use crate::storage::state::StateFolder;
-use crate::storage::worker::{GIVEN_UP, Outcome, Progress, Task, TorrentNumber};
+use crate::storage::worker::{GIVEN_UP, Outcome, Progress, Task, TorrentNumber, fingerprint};
 use crate::text::{Escaped, escape};
 
 /// A torrent that is awake.
@@ -303,7 +303,14 @@ impl ManagedTorrent {
     ) {
         self.keep_place(state);
         let found = found.filter(|_| !self.is_downloading());
-        self.fingerprint = match found.map_or_else(|| check::fingerprint(&self.content), Ok) {
+        let found = found.map_or_else(
+            || match fresh.is_some() || self.is_downloading() {
+                true => check::fingerprint(&self.content),
+                false => fingerprint(&self.content),
+            },
+            Ok,
+        );
+        self.fingerprint = match found {
             Ok(fingerprint) => fingerprint,
             Err(error) => return self.leave(None, &error),
         };
