@@ -12,6 +12,7 @@ use everseed_node::{AnnounceId, Event, PeerSource};
 use log::Level;
 
 use super::identity::random;
+use super::lookups::{Lookups, patience};
 use super::torrents::Torrents;
 use crate::async_tasks::AsyncTasks;
 use crate::client::announce::{
@@ -30,6 +31,8 @@ pub(super) struct Failing {
     urls: VecDeque<(String, TrackerFault)>,
     /// Running announces by UDP: the torrent and the tracker of each.
     by_udp: Vec<(AnnounceId, InfoHash, String)>,
+    /// The look-ups of trackers' URLs.
+    lookups: Lookups,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,8 +82,16 @@ pub(super) fn carry_out(
     let owners = Arc::clone(&torrents.named_trackers);
     let (engine, failing) = (Rc::clone(engine), Rc::clone(failing));
     let way = engine.borrow().way_out.clone();
+    let lookups = failing.borrow().lookups.clone();
     tasks.spawn(async move {
-        let Some(url) = smol::unblock(url).await else {
+        let url = lookups.run(url, patience()).await;
+        if url.is_none() {
+            log::warn!(
+                "{}: not announced, as the disk does not answer on which its tracker's URL lies; tried again later",
+                report.info_hash
+            );
+        }
+        let Some(url) = url.flatten() else {
             let event = Event::AnnounceFailed(job.id, None);
             return engine.borrow_mut().tell(event);
         };

@@ -13,6 +13,7 @@
 //! | `library`, `item` | the items; `reload`, `scan`, `asleep`, `sleepers`, `sleeper_command`, `silence`, `turns`, `renewal`, `content` and `links` change them |
 //! | `loader`, `load`, `opener`, `kept`, `claims`, `fetch`, `download`, `loaded` | from a path to a torrent, on threads of their own |
 //! | `scans`, `watch`, `scout`, `index` | watched folders, scanned on a thread of their own |
+//! | `announcing`, `lookups` | announces to trackers |
 //! | `listening`, `network`, `reach` | the addresses that we listen on, and those that others are told |
 
 mod announcing;
@@ -39,6 +40,7 @@ mod listening;
 mod load;
 mod loaded;
 mod loader;
+mod lookups;
 mod network;
 mod notice;
 mod numbers;

@@ -30,7 +30,6 @@ use crate::net::engine::{Engine, FileReports};
 use crate::options::seed::CheckMode;
 use crate::storage::catalogue::Catalogue;
 use crate::storage::dormant::DormantTorrent;
-use crate::storage::mount_guard::{MountId, MountState};
 use crate::storage::paused::PausedItems;
 use crate::storage::state::StateFolder;
 use crate::storage::worker::{Outcome, TorrentNumber};
@@ -262,21 +261,19 @@ fn named(path: &Path) -> Cow<'_, Path> {
     }
 }
 
-/// The URL of a sleeping torrent's tracker, unless its disk is not mounted.
+/// The URL of a sleeping torrent's tracker, unless its disk is not mounted. The disk is not looked at: it may hang.
 fn tracker_url(
     sleeper: &DormantTorrent,
     state: &StateFolder,
     at: (u8, u8),
     spare: &Spare,
 ) -> Option<String> {
-    let before = state.place(sleeper.info_hash(), &sleeper.root());
-    match MountId::look(&sleeper.root(), before.as_ref()) {
-        MountState::There(_) => {}
-        MountState::NotMounted(mount) | MountState::Another(mount) => {
-            let (root, mount) = (sleeper.root(), mount.display().to_string());
-            log::info!("{}: not announced, as {mount} is away", root.display());
-            return None;
-        }
+    let root = sleeper.root();
+    let place = state.place(sleeper.info_hash(), &root);
+    if let Some(away) = place.filter(|place| !place.is_mounted()) {
+        let (root, mount) = (root.display(), away.mount.display());
+        log::info!("{root}: not announced, as {mount} is away");
+        return None;
     }
     one_of(sleeper.tiers_or(spare), at)
 }

@@ -46,6 +46,13 @@ impl MountId {
         judge(path, before, now, &fstab)
     }
 
+    /// Whether something is mounted at its mount point. The kernel tells, so nobody waits for a disk that hangs.
+    pub(crate) fn is_mounted(&self) -> bool {
+        let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        // Behind a changed root nothing may be mounted there.
+        self.mount == Path::new("/") || mount_points(&mounts, 4).any(|point| point == self.mount)
+    }
+
     /// The text for the state: the mount, and the path `path` that lies on it.
     pub(crate) fn encode(&self, path: &Path) -> Vec<u8> {
         let head = format!("{:016x} ", self.id);
@@ -333,6 +340,14 @@ mod tests {
         ];
         for (path, before, now, fstab, found) in table {
             assert_eq!(judge(path, before.as_ref(), now, fstab.as_bytes()), found);
+        }
+    }
+
+    #[test]
+    fn what_is_mounted() {
+        for (mount, mounted) in [("/", true), ("/proc", true), ("/nowhere/usb", false)] {
+            let (mount, id) = (mount.into(), 1);
+            assert_eq!(MountId { mount, id }.is_mounted(), mounted);
         }
     }
 
