@@ -37,6 +37,7 @@ impl Library {
         let items = items.map(|managed| KnownPath {
             path: managed.item.path.clone(),
             looks: managed.is_looked_at(),
+            bad: (managed.bad).filter(|_| matches!(managed.stage, ItemStage::Waiting(_))),
         });
         let mut roots: Vec<PathBuf> = torrents.awake.iter().map(|t| t.content.root()).collect();
         roots.sort_unstable();

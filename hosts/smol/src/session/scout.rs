@@ -19,6 +19,7 @@ use super::watch::{Seen, Watch, look, look_at_link};
 use crate::alarm::Alarm;
 use crate::clock::file_time;
 use crate::storage::catalogue::Catalogue;
+use crate::storage::dormant::Mark;
 use crate::storage::prune::KEPT;
 use crate::storage::state::StateFolder;
 
@@ -61,6 +62,8 @@ pub(super) struct KnownPath {
     pub(super) path: PathBuf,
     /// Whether to look at its present state.
     pub(super) looks: bool,
+    /// Its mark when it could not be used, if it waits to be mended.
+    pub(super) bad: Option<Mark>,
 }
 
 /// A report.
@@ -228,7 +231,8 @@ impl Survey {
         state: &StateFolder,
         stop: &AtomicBool,
     ) -> Result<Option<FolderChanges>, String> {
-        if !watch.is_due(self.restless)? {
+        let folder = watch.folder.clone();
+        if !watch.is_due(self.restless, || self.any_mended(&folder, stop))? {
             return Ok(None);
         }
         let go_on = || match stop.load(Ordering::Relaxed) {
@@ -247,6 +251,16 @@ impl Survey {
         let missing = index.missing(&self.catalogue, describes, &watch.folder, closely, go_on);
         found.missing = missing.map_err(unread)?;
         Ok(Some(found))
+    }
+
+    /// Whether a file in this folder that could not be used has changed since.
+    fn any_mended(&self, folder: &Path, stop: &AtomicBool) -> bool {
+        self.items.iter().any(|known| {
+            let bad = known.bad.filter(|_| known.path.parent() == Some(folder));
+            bad.is_some_and(|bad| {
+                see(folder, &known.path, self.links, stop).is_some_and(|(mark, _)| mark != bad)
+            })
+        })
     }
 
     /// Reads a folder. New paths are reported some at a time.

@@ -2,7 +2,8 @@
 //!
 //! A folder is read again when its time of change differs, and as long as something in it is new. Not every file
 //! system keeps that time. So the names are read at every third look anyway, and at each look once they told
-//! something that the time did not. Folders that are read so often stay in the kernel's memory, so the disk may sleep.
+//! something that the time did not. Files that cannot be used are looked at then, too, as a file that is mended in place
+//! changes neither. Folders that are read so often stay in the kernel's memory, so the disk may sleep.
 
 use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -59,11 +60,15 @@ impl Watch {
         }
     }
 
-    /// Whether the folder has to be read: it has changed, or `restless` asks for it.
+    /// Whether the folder has to be read: it has changed, or `restless` asks for it, or a file was `mended` in place.
     ///
     /// # Errors
     /// If the folder is not there. That says nothing about its contents.
-    pub(super) fn is_due(&mut self, restless: bool) -> Result<bool, String> {
+    pub(super) fn is_due(
+        &mut self,
+        restless: bool,
+        mended: impl FnOnce() -> bool,
+    ) -> Result<bool, String> {
         let shown = self.folder.display();
         match MountId::look(&self.folder, self.place.as_ref()) {
             MountState::There(place) => self.place = Some(place),
@@ -100,7 +105,7 @@ impl Watch {
             );
             self.is_without_times = true;
         }
-        Ok(differ)
+        Ok(differ || mended())
     }
 
     /// Calls `each` with everything in the folder, in no order. An error of `each` ends it.
@@ -286,7 +291,7 @@ mod tests {
         let mut look = || {
             // On some file systems its size tells.
             watch.changed = watch.changed.map(|_| mark(&path.metadata().unwrap()));
-            let due = watch.is_due(false).unwrap();
+            let due = watch.is_due(false, || false).unwrap();
             if due {
                 watch.read(|_| Ok(())).unwrap();
             }
@@ -328,7 +333,12 @@ mod tests {
         assert_ne!(settle_mark(&album, || false), before);
         for folder in [&state, &state.join("given")] {
             let mut watch = Watch::new(folder.clone(), Vec::new());
-            assert!(watch.is_due(true).unwrap_err().ends_with(IS_SECRET));
+            assert!(
+                watch
+                    .is_due(true, || false)
+                    .unwrap_err()
+                    .ends_with(IS_SECRET)
+            );
         }
         let mut found = Vec::new();
         let mut watch = Watch::new(path.clone(), vec![config]);
@@ -342,19 +352,30 @@ mod tests {
         fs::remove_dir_all(&path).unwrap();
     }
 
+    /// The folder's time and names stay: it is read when the names are looked at.
+    #[test]
+    fn a_file_is_mended_in_place() {
+        let path = std::env::temp_dir().join(format!("everseed-mended-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        let mut watch = Watch::new(path.clone(), Vec::new());
+        let due = [(); 6].map(|()| watch.is_due(false, || true).unwrap());
+        assert_eq!(due, [true, true, true, false, false, true]);
+        fs::remove_dir_all(&path).unwrap();
+    }
+
     #[test]
     fn a_folder_is_read_when_it_changed() {
         let path = std::env::temp_dir().join(format!("everseed-watch-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         let mut watch = Watch::new(path.clone(), Vec::new());
-        assert!(watch.is_due(false).is_err());
+        assert!(watch.is_due(false, || false).is_err());
         fs::create_dir_all(&path).unwrap();
         for due in [true, true, false] {
-            assert_eq!(watch.is_due(false), Ok(due));
+            assert_eq!(watch.is_due(false, || false), Ok(due));
         }
         fs::write(path.join("a"), "1").unwrap();
         for (restless, due) in [(false, true), (true, true), (true, true), (false, false)] {
-            assert_eq!(watch.is_due(restless), Ok(due));
+            assert_eq!(watch.is_due(restless, || false), Ok(due));
         }
         let mut found = Vec::new();
         let found_all = watch.read(|path| {
@@ -368,7 +389,7 @@ mod tests {
         assert_ne!(settle_mark(&path, || false), before);
         assert_eq!(settle_mark(&path, || true), None);
         fs::remove_dir_all(&path).unwrap();
-        assert!(watch.is_due(false).is_err() && watch.read(|_| Ok(())).is_err());
+        assert!(watch.is_due(false, || false).is_err() && watch.read(|_| Ok(())).is_err());
         assert_eq!(settle_mark(&path, || false), None);
     }
 }
