@@ -1,6 +1,9 @@
 //! The addresses under which others reach this machine, and from which it calls others.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use rustix::io::Errno;
 
 use crate::text::number;
 
@@ -67,7 +70,8 @@ pub(crate) fn reachable(local: SocketAddr) -> SocketAddr {
     if !local.ip().is_unspecified() {
         return local;
     }
-    let ip = outgoing(local.is_ipv4()).unwrap_or(match local {
+    let ip = outgoing(local.is_ipv4()).ok().flatten();
+    let ip = ip.unwrap_or(match local {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     });
@@ -88,9 +92,12 @@ pub(crate) fn sources(listening: impl IntoIterator<Item = SocketAddr>) -> Vec<Ip
     sources
 }
 
-/// The source address of a packet to a public address. Connecting a UDP socket asks the kernel's routing table and
-/// sends nothing; the targets are addresses reserved for documentation.
-pub(crate) fn outgoing(v4: bool) -> Option<IpAddr> {
+/// The source address of a packet to a public address, if a route leads there. Connecting a UDP socket asks the kernel's
+/// routing table and sends nothing; the targets are addresses reserved for documentation.
+///
+/// # Errors
+/// If file descriptors or memory are short, so that nothing is known.
+pub(crate) fn outgoing(v4: bool) -> io::Result<Option<IpAddr>> {
     let (any, far): (IpAddr, IpAddr) = if v4 {
         (
             Ipv4Addr::UNSPECIFIED.into(),
@@ -100,9 +107,21 @@ pub(crate) fn outgoing(v4: bool) -> Option<IpAddr> {
         let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
         (Ipv6Addr::UNSPECIFIED.into(), far.into())
     };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect((far, 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
+    let connect = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((far, 9))?;
+        socket.local_addr()
+    };
+    match connect() {
+        Ok(addr) => Ok(Some(addr.ip()).filter(|ip| !ip.is_unspecified())),
+        Err(error) if is_shortage(&error) => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|error| short.contains(&error))
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use super::sockopt;
 #[derive(Debug)]
 pub(crate) struct Changes {
     reports: Option<OwnedFd>,
+    /// Whether a change counts once more.
+    again: bool,
 }
 
 impl Changes {
@@ -27,7 +29,13 @@ impl Changes {
         }
         Changes {
             reports: reports.ok(),
+            again: false,
         }
+    }
+
+    /// Has the next call of [`take`](Self::take) tell of a change again, which nobody could look at.
+    pub(crate) fn put_back(&mut self, changed: bool) {
+        self.again |= changed;
     }
 
     /// Whether something may have changed since the last call.
@@ -35,7 +43,7 @@ impl Changes {
         let Some(reports) = &self.reports else {
             return true;
         };
-        let mut any = false;
+        let mut any = std::mem::take(&mut self.again);
         let mut report = [0; 16];
         for _ in 0..REPORTS {
             match recv(reports, &mut report, RecvFlags::empty()) {

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use if_addrs::{IfAddr, IfOperStatus, get_if_addrs};
+use if_addrs::{IfAddr, IfOperStatus};
 
 use crate::text::number;
 
@@ -65,17 +65,27 @@ pub(crate) struct Interface {
 }
 
 /// The present state of an interface; it has no addresses if it is down or absent.
-pub(crate) fn interface(name: &str) -> io::Result<Interface> {
-    let mut all = get_if_addrs()?;
-    all.retain(|one| {
+///
+/// `all` are those that [`get_if_addrs`](if_addrs::get_if_addrs) tells of.
+pub(crate) fn interface(all: &[if_addrs::Interface], name: &str) -> Interface {
+    let its = all.iter().filter(|one| {
         // A link-local address is useless to callers that do not name the link.
         let link = matches!(&one.addr, IfAddr::V6(v6) if v6.is_link_local());
         one.name == name && one.oper_status == IfOperStatus::Up && !link
     });
-    let index = all.first().and_then(|one| one.index).unwrap_or(0);
-    let mut ips: Vec<IpAddr> = all.iter().map(|one| one.ip()).collect();
+    let index = its.clone().next().and_then(|one| one.index).unwrap_or(0);
+    let mut ips: Vec<IpAddr> = its.map(|one| one.ip()).collect();
     ips.sort_by_key(IpAddr::is_ipv6);
-    Ok(Interface { index, ips })
+    Interface { index, ips }
+}
+
+/// The message about an address that cannot be bound.
+pub(crate) fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
+    let who = match error.kind() {
+        io::ErrorKind::AddrInUse => " by another program, perhaps everseed itself",
+        _ => "",
+    };
+    format!("cannot listen on {addr}: {error}{who}; choose another with --listen IP:PORT")
 }
 
 /// The longest interface name of the kernel, in bytes.
@@ -125,9 +135,10 @@ mod tests {
 
     #[test]
     fn interfaces() {
-        let loopback = interface("lo").unwrap();
+        let all = if_addrs::get_if_addrs().unwrap();
+        let loopback = interface(&all, "lo");
         let v4 = loopback.ips.iter().filter(|ip| ip.is_ipv4()).count();
         assert!(v4 > 0 && loopback.index > 0);
-        assert_eq!(interface("no-such").unwrap(), Interface::default());
+        assert_eq!(interface(&all, "no-such"), Interface::default());
     }
 }

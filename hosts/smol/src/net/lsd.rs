@@ -70,10 +70,20 @@ impl Nearby {
                 .find(|before| (&before.name, before.index) == (&link.name, link.index));
             link.joined = before.map_or([false; 2], |before| before.joined);
             for family in [Family::V4, Family::V6] {
-                let at = usize::from(family == Family::V6);
-                if !link.joined[at] && link.has(family) {
-                    link.joined[at] = self.join(&link, family, true);
-                    news |= link.joined[at];
+                if link.is_joined(family) || !link.has(family) {
+                    continue;
+                }
+                match self.join(&link, family, true) {
+                    Ok(()) => {
+                        link.joined[usize::from(family == Family::V6)] = true;
+                        news = true;
+                    }
+                    // It was said before.
+                    Err(_) if before.is_some_and(|before| before.has(family)) => {}
+                    Err(error) => log::info!(
+                        "peers by {} are not looked for by {family:?}: {error}",
+                        link.name
+                    ),
                 }
             }
             self.links.push(link);
@@ -89,9 +99,18 @@ impl Nearby {
         news
     }
 
-    fn join(&self, link: &Link, family: Family, joins: bool) -> bool {
+    /// Whether all groups were joined that can be.
+    pub(crate) fn is_complete(&self) -> bool {
+        let lacks = |family, socket: &Option<UdpSocket>| {
+            let lacks = |link: &Link| link.has(family) && !link.is_joined(family);
+            socket.is_some() && self.links.iter().any(lacks)
+        };
+        !lacks(Family::V4, &self.v4) && !lacks(Family::V6, &self.v6)
+    }
+
+    fn join(&self, link: &Link, family: Family, joins: bool) -> io::Result<()> {
         let at = InterfaceIndexOrAddress::Index(link.index);
-        let done = match (family, &self.v4, &self.v6) {
+        match (family, &self.v4, &self.v6) {
             (Family::V4, Some(socket), _) if joins => {
                 SockRef::from(socket).join_multicast_v4_n(&GROUP_V4, &at)
             }
@@ -102,15 +121,9 @@ impl Nearby {
                 socket.join_multicast_v6(&GROUP_V6, link.index)
             }
             (Family::V6, _, Some(socket)) => socket.leave_multicast_v6(&GROUP_V6, link.index),
-            _ => return false,
-        };
-        if let (Err(error), true) = (&done, joins) {
-            log::info!(
-                "peers by {} are not looked for by {family:?}: {error}",
-                link.name
-            );
+            // That was said when there was no socket.
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
-        done.is_ok()
     }
 
     /// Sends a packet to all groups. `write` writes it for a family and a port.
@@ -163,6 +176,10 @@ impl Nearby {
 }
 
 impl Link {
+    fn is_joined(&self, family: Family) -> bool {
+        self.joined[usize::from(family == Family::V6)]
+    }
+
     fn has(&self, family: Family) -> bool {
         let of = |&(ip, _): &(IpAddr, u32)| Family::of(ip) == family;
         self.nets.iter().any(of)

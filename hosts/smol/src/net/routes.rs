@@ -4,7 +4,7 @@
 //! only its beginning is read: a machine with ten thousand routes is a router itself.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use everseed_core::tracker::Family;
@@ -35,21 +35,32 @@ struct Route {
 
 /// The connection to the internet behind the address that we listen on, which may be unspecified; only by interface
 /// `device` if one is given.
-pub(crate) fn outside(listening: IpAddr, device: Option<&str>) -> Outside {
-    let (family, addrs) = (Family::of(listening), get_if_addrs().unwrap_or_default());
-    let read = |path| File::open(path).map(BufReader::new).ok();
+///
+/// # Errors
+/// If it cannot be found out now, because file descriptors are short, say.
+pub(crate) fn outside(listening: IpAddr, device: Option<&str>) -> io::Result<Outside> {
+    let (family, addrs) = (Family::of(listening), get_if_addrs()?);
     // The process's own folder is visible even where the rest of /proc is hidden from a service.
     let routes = match family {
-        Family::V4 => read("/proc/self/net/route").map(routes_v4),
-        Family::V6 => read("/proc/self/net/ipv6_route").map(routes_v6),
+        Family::V4 => read("/proc/self/net/route")?.map(routes_v4),
+        Family::V6 => read("/proc/self/net/ipv6_route")?.map(routes_v6),
     };
-    choose(
+    Ok(choose(
         listening,
         device,
         routes.unwrap_or_default(),
         &addrs,
-        outgoing(family == Family::V4),
-    )
+        outgoing(family == Family::V4)?,
+    ))
+}
+
+/// A table of the kernel; a family that it does not know has none.
+fn read(path: &str) -> io::Result<Option<BufReader<File>>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(BufReader::new(file))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The choice of [`outside`], made from these routes, our addresses, and our address towards the internet.

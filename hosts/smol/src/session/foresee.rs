@@ -139,7 +139,8 @@ impl<'a> Findings<'a> {
             let &addr = match listen {
                 Listen::At(addr) => addr,
                 Listen::On(name, _) => {
-                    if interface(name).unwrap_or_default().ips.is_empty() {
+                    let all = if_addrs::get_if_addrs().unwrap_or_default();
+                    if interface(&all, name).ips.is_empty() {
                         let text = format!("{name} is not there, is down or has no address");
                         self.add(self.lines.key("listen"), Weight::Waits, text);
                     }

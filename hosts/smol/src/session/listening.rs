@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everseed_core::tracker::Family;
+use if_addrs::get_if_addrs;
 use log::Level;
 use rustix::io::Errno;
 
@@ -18,7 +19,7 @@ use super::notice::{Notice, Notices};
 use crate::net::address::{reachable, sources};
 use crate::net::changes::Changes;
 use crate::net::engine::Engine;
-use crate::net::listen::{Interface, Listen, PORT, interface};
+use crate::net::listen::{Interface, Listen, PORT, cannot_listen, interface};
 use crate::net::proxy::Proxy;
 use crate::net::socket;
 use crate::net::way::{Exit, Way};
@@ -38,8 +39,8 @@ pub(super) struct Listening {
     news: Changes,
     /// How often the network has changed.
     pub(super) changes: u64,
-    /// The port that peers near us are told.
-    nearby_port: u16,
+    /// The port that peers near us are told; `None` as long as some group is still to be joined.
+    nearby_port: Option<u16>,
 }
 
 /// One address to listen on.
@@ -79,13 +80,14 @@ impl Listening {
             next_look: Instant::now() + LOOK,
             news: Changes::new(),
             changes: 0,
-            nearby_port: 0,
+            nearby_port: None,
         }
     }
 
     /// Binds all addresses that are available now.
     pub(super) fn take(&mut self) {
-        self.follow(&mut |name| interface(name).unwrap_or_default());
+        let all = get_if_addrs().unwrap_or_default();
+        self.follow(&mut |name| interface(&all, name));
     }
 
     /// Binds the addresses for a command that cannot do without: it waits for an absent interface, and fails for an
@@ -317,8 +319,8 @@ impl Listening {
 
     /// Uses local service discovery on the interfaces that we listen on, as they are now.
     fn follow_nearby(&mut self, engine: &mut Engine) {
-        self.nearby_port = self.first().port();
-        engine.follow_nearby(&self.wanted, self.nearby_port);
+        let port = self.first().port();
+        self.nearby_port = engine.follow_nearby(&self.wanted, port).then_some(port);
     }
 
     /// Logs the interfaces that are waited for.
@@ -378,16 +380,21 @@ impl Listening {
         }
         self.next_look = now + LOOK;
         let changed = self.news.take();
-        self.changes += u64::from(changed);
         let before = engine.way_out.clone();
         if changed || !self.addresses.iter().all(ListenAddress::is_had) {
-            let look = &mut |name: &str| interface(name).unwrap_or_default();
-            for number in self.follow(look) {
+            let tied = self.wanted.iter().any(|w| matches!(w, Listen::On(..)));
+            let Ok(all) = tied.then(get_if_addrs).transpose() else {
+                // File descriptors are short, say: no address is gone for that.
+                self.news.put_back(changed);
+                return false;
+            };
+            for number in self.follow(&mut |name| interface(all.as_deref().unwrap_or(&[]), name)) {
                 engine.listen_no_longer(number);
             }
         }
+        self.changes += u64::from(changed);
         self.open(engine, true);
-        if changed || self.nearby_port != self.first().port() {
+        if changed || self.nearby_port != Some(self.first().port()) {
             self.follow_nearby(engine);
         }
         self.say_away();
@@ -417,14 +424,6 @@ fn choose(ips: &[IpAddr], had: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     }
     chosen.sort_by_key(|ip| ips.iter().position(|other| other == ip));
     chosen
-}
-
-fn cannot_listen(addr: SocketAddr, error: &io::Error) -> String {
-    let who = match error.kind() {
-        io::ErrorKind::AddrInUse => " by another program, perhaps everseed itself",
-        _ => "",
-    };
-    format!("cannot listen on {addr}: {error}{who}; choose another with --listen IP:PORT")
 }
 
 /// The most addresses of a family that we listen on for an interface; all share the kernel's memory for callers.

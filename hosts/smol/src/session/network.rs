@@ -1,7 +1,10 @@
 //! This machine's addresses towards the internet, which may come late, vanish and change.
 //!
 //! No connection is closed when they do: one that does not work any more ends by itself.
+//!
+//! While file descriptors are short the addresses cannot be looked up. What was known stays, and the next look tries again.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -21,31 +24,45 @@ pub(super) struct Network {
     /// The present addresses, as of this way and this number of changes of the network.
     ips: [Option<IpAddr>; 2],
     way: Way,
-    changes: u64,
+    changes: Option<u64>,
     /// The next time at which trackers may be told. A line that comes and goes must not call them every few seconds.
     next: Instant,
 }
 
 impl Network {
     pub(super) fn new(way: &Way) -> Network {
-        let known = now(way);
+        let found = now(way);
+        let changes = found.is_ok().then_some(0);
+        let known = found.unwrap_or_default();
         let gone = known.map(|ip| ip.is_none().then(Instant::now));
         Network {
             known,
             gone,
             ips: known,
             way: way.clone(),
-            changes: 0,
+            changes,
             next: Instant::now(),
         }
     }
 
     /// `changes` is how often the network has changed until now.
     pub(super) fn has_changed(&mut self, way: &Way, changes: u64, at: Instant) -> bool {
-        if self.changes != changes || self.way != *way {
-            (self.ips, self.way, self.changes) = (now(way), way.clone(), changes);
-        }
+        self.follow(way, changes, now);
         self.is_news(self.ips, at)
+    }
+
+    /// Looks the addresses up by `now`, if something has changed since that last succeeded.
+    fn follow(
+        &mut self,
+        way: &Way,
+        changes: u64,
+        now: impl FnOnce(&Way) -> io::Result<[Option<IpAddr>; 2]>,
+    ) {
+        if (self.changes != Some(changes) || self.way != *way)
+            && let Ok(ips) = now(way)
+        {
+            (self.ips, self.way, self.changes) = (ips, way.clone(), Some(changes));
+        }
     }
 
     /// Whether there is a new address, or one again that was gone for long. A vanished address alone does not count:
@@ -77,18 +94,20 @@ impl Network {
 
 /// Tells the node the addresses at which the internet may see us, for the preference of peers (BEP 40).
 pub(super) fn say_ours(engine: &mut Engine, reach: &Reach) {
-    for ip in now(&engine.way_out).into_iter().flatten() {
+    let ips = now(&engine.way_out).unwrap_or_default();
+    for ip in ips.into_iter().flatten() {
         let port = reach.told_port(Family::of(ip));
         engine.node.reached_at(SocketAddr::new(ip, port));
     }
 }
 
 /// The present addresses: of the interfaces that calls go out by, or those that the routes give.
-fn now(way: &Way) -> [Option<IpAddr>; 2] {
-    [Family::V4, Family::V6].map(|family| match way.is_tied() {
-        true => way.exit(family).map(Exit::ip),
+fn now(way: &Way) -> io::Result<[Option<IpAddr>; 2]> {
+    let of = |family| match way.is_tied() {
+        true => Ok(way.exit(family).map(Exit::ip)),
         false => outgoing(family == Family::V4),
-    })
+    };
+    Ok([of(Family::V4)?, of(Family::V6)?])
 }
 
 /// After this time without a network trackers may have forgotten us, and our retries have long pauses.
@@ -111,7 +130,7 @@ mod tests {
             gone: [None, Some(start)],
             ips: [ip(1), None],
             way: Way::default(),
-            changes: 0,
+            changes: Some(0),
             next: start,
         };
         for (s, v4, news) in [
@@ -138,5 +157,25 @@ mod tests {
         }
         // IPv6 came late.
         assert!(network.is_news([ip(3), Some(IpAddr::from([1; 16]))], at(280)));
+    }
+    /// A look that fails is made again, and nothing counts as gone meanwhile.
+    #[test]
+    fn a_look_fails() {
+        let way = Way::default();
+        let ips = [1, 2].map(|n: u8| [Some(IpAddr::from([192, 0, 2, n])), None]);
+        let mut network = Network {
+            known: ips[0],
+            gone: [None; 2],
+            ips: ips[0],
+            way: way.clone(),
+            changes: Some(0),
+            next: Instant::now(),
+        };
+        network.follow(&way, 0, |_| Ok(ips[1]));
+        assert_eq!(network.ips, ips[0]);
+        network.follow(&way, 1, |_| Err(io::ErrorKind::OutOfMemory.into()));
+        assert_eq!(network.ips, ips[0]);
+        network.follow(&way, 1, |_| Ok(ips[1]));
+        assert_eq!(network.ips, ips[1]);
     }
 }

@@ -215,10 +215,17 @@ impl PortMap {
             if before.changes == changes && before.listened == listens {
                 continue;
             }
+            let look = |(addr, device): &(SocketAddr, Option<String>)| {
+                outside(addr.ip(), device.as_deref())
+            };
+            let found = match listens.as_ref().map(look).transpose() {
+                Ok(found) => found,
+                Err(error) => {
+                    log::debug!("the routers cannot be looked for: {error}");
+                    continue;
+                }
+            };
             (before.changes, before.listened) = (changes, listens.clone());
-            let found = listens
-                .as_ref()
-                .map(|(addr, device)| outside(addr.ip(), device.as_deref()));
             let port = listens.map_or(0, |(addr, _)| addr.port());
             let beyond = &mut self.families[at];
             beyond.outside = found;

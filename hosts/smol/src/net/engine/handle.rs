@@ -190,15 +190,18 @@ impl Engine {
     }
 
     /// Uses local service discovery on the present interfaces among those that `wanted` listens on. Peers reach us
-    /// there on `port`.
-    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) {
+    /// there on `port`. Returns false if it has to be tried again.
+    pub(crate) fn follow_nearby(&mut self, wanted: &[Listen], port: u16) -> bool {
         if !self.publicity.lsd() {
-            return;
+            return true;
         }
         // The kernel may keep whoever asks waiting, so it is asked before the reactor is locked.
         match lsd::links() {
             Ok(links) => (self.shared).change(|reactor| reactor.follow_nearby(links, wanted, port)),
-            Err(error) => log::debug!("the interfaces cannot be listed: {error}"),
+            Err(error) => {
+                log::debug!("the interfaces cannot be listed: {error}");
+                false
+            }
         }
     }
 

@@ -18,8 +18,8 @@ use crate::net::way::Way;
 
 impl Reactor {
     /// Uses local service discovery on those of the present interfaces, `links`, that `wanted` listens on. Peers reach
-    /// us there on `port`.
-    pub(crate) fn follow_nearby(&mut self, links: Vec<Link>, wanted: &[Listen], port: u16) {
+    /// us there on `port`. Returns whether that succeeded on all of them.
+    pub(crate) fn follow_nearby(&mut self, links: Vec<Link>, wanted: &[Listen], port: u16) -> bool {
         if self.nearby.is_none() {
             let nearby = Nearby::new();
             for socket in nearby.sockets() {
@@ -34,6 +34,7 @@ impl Reactor {
             self.node.renew_lsd(self.clock.now());
             self.busy = true;
         }
+        self.nearby.as_ref().is_none_or(Nearby::is_complete)
     }
 
     pub(super) fn hear_nearby(&mut self, now: Instant) {
