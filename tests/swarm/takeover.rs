@@ -125,21 +125,43 @@ fn what_another_client_began_under_another_name() {
     assert!(!begun.exists());
 }
 
-/// A damaged copy in another folder, where it may be a backup, is not written.
+/// A damaged copy in another folder, where it may be a backup, is not written: neither one that is found when the
+/// download begins, nor one that was seeded in place of a file with more damage.
 #[test]
 fn a_copy_elsewhere_is_left_as_it_is() {
     let given = Given::new();
-    let out = given.dir.sub("out");
-    let backup = out.join("backup");
-    fs::create_dir(&backup).unwrap();
-    let mut bytes = fs::read(given.content.path().join("a.bin")).unwrap();
-    let at = bytes.len() / 4;
-    bytes[at] ^= 1;
-    fs::write(backup.join("a.bin"), &bytes).unwrap();
-    let (code, said) = given.get(&out, &["--overwrite"]);
-    assert_eq!(code, 0, "{said}");
-    given.content.assert_same_in(&out, false);
-    assert!(fs::read(backup.join("a.bin")).unwrap() == bytes, "{said}");
+    for seeded in [false, true] {
+        let out = given.dir.sub(&format!("out-{seeded}"));
+        let (album, copy) = (out.join("album"), out.join("backup/a.bin"));
+        fs::create_dir(out.join("backup")).unwrap();
+        let mut bytes = fs::read(given.content.path().join("a.bin")).unwrap();
+        let at = bytes.len() / 4;
+        bytes[at] ^= 1;
+        fs::write(&copy, &bytes).unwrap();
+        if seeded {
+            fs::create_dir(&album).unwrap();
+            fs::copy(given.content.path().join("b.bin"), album.join("b.bin")).unwrap();
+            let mut worse = bytes.clone();
+            worse[0] ^= 1;
+            fs::write(album.join("a.bin"), &worse).unwrap();
+            let state = given.dir.sub("get-state").display().to_string();
+            let listen = given.listen().to_string();
+            let named = [given.torrent.display(), out.display()].map(|path| path.to_string());
+            let mut argv = vec![everseed(), "seed".to_owned()];
+            argv.extend(named);
+            argv.extend(["--state", &state, "--listen", &listen].map(str::to_owned));
+            let _seed = Process::start("everseed seed", &argv, &given.dir.join("seed.log"));
+            wait("the record of places", PATIENCE, || {
+                let mut names = fs::read_dir(&state).unwrap().flatten();
+                names.find(|name| name.path().extension().is_some_and(|end| end == "files"))
+            });
+        }
+        let (code, said) = given.get(&out, &["--overwrite"]);
+        assert_eq!(code, 0, "{said}");
+        given.content.assert_same_in(&out, true);
+        assert!(fs::read(&copy).unwrap() == bytes, "{said}");
+        fs::remove_dir_all(given.dir.join("get-state")).unwrap();
+    }
 }
 
 /// `get --overwrite` goes on with the files of an unfinished download of Transmission.
