@@ -144,6 +144,7 @@ pub struct OpenFiles {
 impl Check {
     /// Begins at the first piece.
     pub fn new(content: &Content) -> Check {
+        content.held().begin_check();
         let nothing = vec![0; content.geometry().bitfield_len() as usize];
         Check {
             good: nothing.clone(),

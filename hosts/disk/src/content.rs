@@ -9,7 +9,6 @@ mod places;
 mod read;
 mod torrent_file;
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,6 +23,7 @@ use crate::beneath::Links;
 use crate::cache::{ContentId, FileCache, Stamp};
 use crate::entry::{Entries, Entry, TorrentError, find_renames, other_spellings, read_names};
 use crate::error::{OpenError, ReadError};
+use crate::held::Held;
 use crate::index::{self, Index, Renamed};
 use crate::layout::Layout;
 use crate::ours::Ours;
@@ -64,9 +64,8 @@ pub struct Content {
     grows: AtomicBool,
     /// The device number, plus one, on which the folder has to be for writing; 0 means any device.
     device: AtomicU64,
-    /// The content's folder, opened before the first write. The kernel reports a failed later write once to each
-    /// handle that was open then, and never to handles that are opened afterwards.
-    held: Mutex<Option<File>>,
+    /// The content's folder while it is written to.
+    held: Held,
     /// The record of files that lie elsewhere than the torrent says.
     places: Box<Path>,
     /// The last search for missing files.
@@ -256,26 +255,25 @@ impl Content {
         *self.access.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn device(&self) -> Option<u64> {
+    /// The device on which the folder has to be for writing.
+    pub fn device(&self) -> Option<u64> {
         self.device.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Closes the content's folder, which is held open while it is written to: its disk may then be unmounted.
+    /// Closes the content's folder, which is held open while it is written to: its disk may then be unmounted, unless a
+    /// sync is running.
     pub fn close_folder(&self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = held.take();
-        drop(held);
-        drop(folder);
+        self.held.close();
     }
 
-    /// Calls `act` with the content's folder, which is held open from now on.
-    pub(crate) fn with_folder<T>(&self, act: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = match held.take() {
-            Some(folder) => folder,
-            None => File::open(self.folder())?,
-        };
-        act(held.insert(folder))
+    /// Whether a sync has failed since the last check began, so that writes may be lost.
+    pub fn has_lost_writes(&self) -> bool {
+        self.held.has_lost()
+    }
+
+    /// The content's folder while it is written to.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// The pieces that hold at least one byte of the file that holds the byte at `offset`.
@@ -331,7 +329,7 @@ impl Content {
             refused: Mutex::default(),
             grows: AtomicBool::new(false),
             device: AtomicU64::new(0),
-            held: Mutex::new(None),
+            held: Held::default(),
             places: index_dir
                 .join(format!("{}.files", metainfo.info_hash))
                 .into(),

@@ -32,6 +32,7 @@ mod fingerprint;
 mod fitting;
 pub mod hash;
 mod hashing;
+mod held;
 mod index;
 mod layout;
 mod lengthen;

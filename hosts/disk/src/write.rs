@@ -11,8 +11,8 @@
 //!   files are not written (BEP 47).
 //!
 //! Writes are durable after [`sync`], and no sooner. If that fails, writes since the last successful sync may be
-//! lost, although memory still shows them and the next `sync` reports nothing. Then a
-//! [`check`](crate::check::check()) tells what the disk holds.
+//! lost, although memory still shows them. Then a [`check`](crate::check::check()) tells what the disk holds, and
+//! until it begins every `sync` fails.
 
 mod error;
 mod file;
@@ -86,10 +86,22 @@ pub fn write(
 }
 
 /// Makes all writes durable, names of files included. An error may also be that of an earlier write to any file of
-/// that disk, because the kernel does not say which (Linux 5.8 or later).
+/// that disk, because the kernel does not say which (Linux 5.8 or later), or that of an earlier sync.
 pub fn sync(content: &Content) -> Result<(), WriteError> {
-    let synced = content.with_folder(|folder| Ok(rustix::fs::syncfs(folder)?));
-    synced.map_err(|error| WriteError::of(content.folder(), error))
+    let folder = content.folder();
+    let synced = content
+        .held()
+        .sync(&folder, |folder| rustix::fs::syncfs(folder));
+    synced.map_err(|error| WriteError::of(folder, error))
+}
+
+/// Holds the folder open, so that a failure of what is written from now on is reported to us.
+fn hold_folder(content: &Content) -> Result<(), WriteError> {
+    let folder = content.folder();
+    match content.held().hold(&folder) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(WriteError::of(folder, error)),
+    }
 }
 
 /// Makes the file that holds the byte at `offset` longer by a step, before it is written. Returns whether it is long
@@ -103,9 +115,7 @@ pub fn lengthen(content: &Content, files: &FileCache, offset: u64) -> bool {
         if record.zeros {
             return Ok(true);
         }
-        // As before each first write: the folder is held open.
-        let folder = content.with_folder(|_| Ok(()));
-        folder.map_err(|error| WriteError::of(content.folder(), error))?;
+        hold_folder(content)?;
         let path = content.place_at(&record);
         let path = path.map_err(WriteError::Place)?;
         let (file, stat) = open(content, record.number, &path)?;
@@ -167,9 +177,7 @@ fn part(content: &Content, files: &FileCache, offset: u64) -> Result<Part, Write
         return Ok(part);
     }
     let record = content.record(offset).map_err(WriteError::Place)?;
-    // The folder is opened before the first write, so that a write's failure is reported to us.
-    let folder = content.with_folder(|_| Ok(()));
-    folder.map_err(|error| WriteError::of(content.folder(), error))?;
+    hold_folder(content)?;
     let source = if record.zeros {
         Source::Zeros
     } else {
