@@ -42,9 +42,10 @@ pub(crate) enum DownloadStage {
     Done(Instant),
 }
 
-/// The sync of a download that goes on.
+/// The sync of a download that goes on, one at a time.
 #[derive(Debug)]
 pub(crate) enum Settling {
+    /// None, or that of the complete content: [`DownloadStage::Syncing`].
     No,
     /// This was good before the sync, and will be durable after it.
     Yes(TorrentStats, Good),

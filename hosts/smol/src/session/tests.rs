@@ -24,13 +24,13 @@ use crate::options::run::{Config, Item};
 use crate::options::seed::SeedArgs;
 
 /// A folder with two files to share, and the notices that were heard.
-struct World {
-    folder: PathBuf,
-    heard: Arc<Mutex<Vec<String>>>,
+pub(super) struct World {
+    pub(super) folder: PathBuf,
+    pub(super) heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl World {
-    fn new(name: &str) -> World {
+    pub(super) fn new(name: &str) -> World {
         let name = format!("everseed-session-{name}-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&folder);
@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    fn config(&self, files: &[&str]) -> Config {
+    pub(super) fn config(&self, files: &[&str]) -> Config {
         let args = SeedArgs {
             paths: files.iter().map(|file| self.folder.join(file)).collect(),
             listen: vec![crate::net::listen::Listen::At(
@@ -60,7 +60,7 @@ impl World {
         Config::of_seed(args)
     }
 
-    fn front(&self) -> Front {
+    pub(super) fn front(&self) -> Front {
         let heard = Arc::clone(&self.heard);
         let notices = Notices::to(move |notice| {
             let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Makes torrents of files, as `to/FILE.torrent`, which have not changed for a while.
-    fn make(&self, files: &[&str], to: &Path) -> Vec<InfoHash> {
+    pub(super) fn make(&self, files: &[&str], to: &Path) -> Vec<InfoHash> {
         let mut session = self.open(files);
         let seeding: Vec<String> = files.iter().map(|f| format!("seeding {f}")).collect();
         let seeding: Vec<&str> = seeding.iter().map(String::as_str).collect();
@@ -127,7 +127,7 @@ impl World {
     }
 
     /// Takes turns until these notices were heard in this order, and forgets them.
-    fn hears(&self, session: &mut Session, expected: &[&str]) {
+    pub(super) fn hears(&self, session: &mut Session, expected: &[&str]) {
         let until = Instant::now() + Duration::from_secs(120);
         while self.heard.lock().unwrap().len() < expected.len() {
             assert!(Instant::now() < until, "{:?}", self.heard.lock().unwrap());
@@ -166,7 +166,7 @@ fn hurry(session: &mut Session) {
     }
 }
 
-fn turns_until(session: &mut Session, done: impl Fn(&Session) -> bool) {
+pub(super) fn turns_until(session: &mut Session, done: impl Fn(&Session) -> bool) {
     let until = Instant::now() + Duration::from_secs(120);
     while !done(session) {
         assert!(Instant::now() < until);

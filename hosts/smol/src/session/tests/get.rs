@@ -3,8 +3,6 @@
 use std::fs;
 use std::time::Duration;
 
-use everseed_core::resume::{Record, Verified};
-
 use super::{World, patiently, turns_until};
 use crate::options::get::Fetch;
 use crate::options::run::{Config, Item, RunArgs};
@@ -97,41 +95,6 @@ fn a_get_is_driven_by_commands() {
             assert_eq!(item.fetch.as_ref().unwrap().ratio, Some(2000));
         }
     }
-}
-
-/// What there is of a download is synced by another thread, and recorded when that is done: a turn waits for no disk.
-#[test]
-fn an_unfinished_download_is_recorded_after_its_sync() {
-    let world = World::new("get-recorded");
-    let hash = world.make(&["a"], &world.folder)[0];
-    let fetch = Fetch {
-        out: world.folder.join("out"),
-        overwrite: true,
-        ..Fetch::default()
-    };
-    // Two of four pieces.
-    fs::create_dir_all(&fetch.out).unwrap();
-    fs::write(fetch.out.join("a"), [1; 2 * 16384]).unwrap();
-    let args = SeedArgs {
-        paths: vec![world.folder.join("a.torrent")],
-        state: world.folder.join("other state"),
-        ..world.config(&[]).seed
-    };
-    let opened = Session::open(Config::of_get(args, &fetch), world.front());
-    let mut session = opened.unwrap().unwrap_or_else(|code| panic!("{code}"));
-    let recorded = |session: &Session| {
-        let state = &session.torrents.state;
-        let bytes = state.resume(hash, 4)?;
-        let record = Record::decode(&bytes).unwrap();
-        Some(match record.verified {
-            Verified::Some(bits) => bits.to_vec(),
-            other => panic!("{other:?}"),
-        })
-    };
-    world.hears(&mut session, &["downloading a"]);
-    assert_eq!(recorded(&session), None);
-    turns_until(&mut session, |session| recorded(session).is_some());
-    assert_eq!(recorded(&session), Some(vec![0b1100_0000]));
 }
 
 /// Something is downloaded beside what is seeded, if the budget has room for that; otherwise it is said what would do.

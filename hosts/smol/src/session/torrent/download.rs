@@ -287,6 +287,7 @@ impl ManagedTorrent {
         if error.is_read_only() {
             // Earlier writes may be lost. The disk is let go, so that somebody can mend it.
             download.doubt = true;
+            self.forget_settling();
             engine.forget_files(&self.content);
             self.content.close_folder();
             self.doubt_files();
@@ -303,6 +304,14 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return;
         };
+        if let Settling::InVain = download.settling {
+            // It is synced again after the check that has begun since.
+            download.settling = Settling::No;
+            if let Err(error) = synced {
+                self.doubt(&error);
+            }
+            return;
+        }
         download.stage = DownloadStage::Fetching;
         if synced.is_ok() {
             self.note_sync(false);

@@ -178,10 +178,10 @@ impl ManagedTorrent {
     /// Checks all of a download, and makes what is missing of its files as at its beginning.
     pub(super) fn begin_again(&mut self, engine: &mut Engine, id: TorrentId) {
         engine.forget_files(&self.content);
+        self.check(engine, Some(id));
         if let Some(download) = &mut self.download {
             download.stage = DownloadStage::Begins;
         }
-        self.check(engine, Some(id));
     }
 
     /// Logs why its files are still away, if that has changed.

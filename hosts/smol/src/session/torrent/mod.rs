@@ -486,8 +486,9 @@ impl ManagedTorrent {
                     return self.leave(None, &error);
                 }
                 if let Some(download) = &mut self.download {
-                    // Whatever could not be read or written is tried anew.
-                    (download.doubt, download.narrowed) = (false, false);
+                    // Whatever could not be read or written is tried anew. A sync may have failed during the check.
+                    download.doubt = self.content.has_lost_writes();
+                    download.narrowed = false;
                     self.faults.unwritable.clear();
                 }
                 let now = Instant::now();

@@ -89,12 +89,18 @@ impl ManagedTorrent {
         let Some(download) = &mut self.download else {
             return;
         };
-        download.stage = DownloadStage::Fetching;
+        if let DownloadStage::Moving(_) = download.stage {
+            download.stage = DownloadStage::Fetching;
+        }
         match relocated {
             Ok(fingerprint) => {
                 download.moved = true;
                 self.keep_place(state);
-                self.complete(engine, state, fingerprint);
+                // If a check has begun since, it is synced again after that, and complete then.
+                let served = self.stage.served();
+                if served.is_some_and(|id| engine.node.is_complete(id)) {
+                    self.complete(engine, state, fingerprint);
+                }
             }
             Err(error) => {
                 let out = download.goal.out.clone();

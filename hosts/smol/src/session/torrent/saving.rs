@@ -87,19 +87,26 @@ impl ManagedTorrent {
             return;
         };
         let settling = std::mem::replace(&mut download.settling, Settling::No);
-        if let Settling::Yes(stats, good) = settling
-            && self.is_downloading()
+        // A failure is told once, so it counts although nobody waits for this sync any more.
+        let counts = settled.is_err() || matches!(settling, Settling::Yes(..));
+        if counts
             && self.takes_sync(settled)
+            && let Settling::Yes(stats, good) = settling
         {
             self.record(state, &(stats, good), false);
         }
     }
 
-    /// Whatever a sync that is going on makes durable may be gone since.
+    /// Whatever a sync that is going on makes durable may be gone since. Another one begins after it.
     pub(super) fn forget_settling(&mut self) {
-        if let Some(download) = &mut self.download
-            && let Settling::Yes(..) = download.settling
-        {
+        let Some(download) = &mut self.download else {
+            return;
+        };
+        let is_complete = matches!(download.stage, DownloadStage::Syncing);
+        if is_complete {
+            download.stage = DownloadStage::Fetching;
+        }
+        if is_complete || matches!(download.settling, Settling::Yes(..)) {
             download.settling = Settling::InVain;
         }
     }
@@ -164,6 +171,110 @@ impl ManagedTorrent {
                 state.folder().display(),
                 self.name(),
             ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::rc::Rc;
+
+    use everseed_core::hash::InfoHash;
+
+    use super::*;
+    use crate::options::get::Fetch;
+    use crate::options::run::Config;
+    use crate::options::seed::SeedArgs;
+    use crate::session::Session;
+    use crate::session::tests::{World, turns_until};
+    use crate::storage::worker::{Look, Outcome, Progress};
+
+    /// A download of the file `a`, of which two of four pieces are there.
+    fn half(world: &World) -> (Box<Session>, InfoHash) {
+        let hash = world.make(&["a"], &world.folder)[0];
+        let fetch = Fetch {
+            out: world.folder.join("out"),
+            overwrite: true,
+            ..Fetch::default()
+        };
+        fs::create_dir_all(&fetch.out).unwrap();
+        fs::write(fetch.out.join("a"), [1; 2 * 16384]).unwrap();
+        let args = SeedArgs {
+            paths: vec![world.folder.join("a.torrent")],
+            state: world.folder.join("other state"),
+            ..world.config(&[]).seed
+        };
+        let opened = Session::open(Config::of_get(args, &fetch), world.front());
+        let mut session = opened.unwrap().unwrap_or_else(|code| panic!("{code}"));
+        world.hears(&mut session, &["downloading a"]);
+        (session, hash)
+    }
+
+    fn recorded(session: &Session, hash: InfoHash) -> Option<Vec<u8>> {
+        let bytes = session.torrents.state.resume(hash, 4)?;
+        let record = Record::decode(&bytes).unwrap();
+        Some(match record.verified {
+            Verified::Some(bits) => bits.to_vec(),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// What there is of a download is synced by another thread, and recorded when that is done: a turn waits for no disk.
+    #[test]
+    fn an_unfinished_download_is_recorded_after_its_sync() {
+        let world = World::new("saving-recorded");
+        let (mut session, hash) = half(&world);
+        assert_eq!(recorded(&session, hash), None);
+        turns_until(&mut session, |session| recorded(session, hash).is_some());
+        assert_eq!(recorded(&session, hash), Some(vec![0b1100_0000]));
+    }
+
+    /// A check begins during a sync. If the sync fails then, writes are lost all the same; if not, nothing is complete
+    /// before the check has ended.
+    #[test]
+    fn a_sync_during_which_a_check_begins() {
+        let failed = || WriteError::Io {
+            path: PathBuf::from("/srv"),
+            error: std::io::ErrorKind::Other.into(),
+        };
+        let look = || Look {
+            fingerprint: 1,
+            present: None,
+        };
+        let syncing = || DownloadStage::Syncing;
+        let moving = || DownloadStage::Moving(Arc::<Progress>::default());
+        let fetching = || DownloadStage::Fetching;
+        let world = World::new("saving-check");
+        let (mut session, hash) = half(&world);
+        turns_until(&mut session, |session| recorded(session, hash).is_some());
+        let shared = Rc::clone(&session.engine);
+        for (stage, outcome, doubts) in [
+            (fetching(), Outcome::Settled(Err(failed())), true),
+            (fetching(), Outcome::Settled(Ok(1)), false),
+            (syncing(), Outcome::Synced(Err(failed())), true),
+            (syncing(), Outcome::Synced(Ok(look())), false),
+            (moving(), Outcome::Relocated(Ok(1)), false),
+        ] {
+            let case = format!("{stage:?}, {outcome:?}");
+            let mut engine = shared.borrow_mut();
+            let (torrents, state) = (&mut session.torrents.awake, &session.torrents.state);
+            let torrent = torrents.iter_mut().next().unwrap();
+            let progress = torrent.progress(&engine).unwrap();
+            let download = torrent.download.as_mut().unwrap();
+            if let Outcome::Settled(_) = outcome {
+                download.settling = Settling::Yes(progress.0, progress.1);
+            }
+            (download.stage, download.doubt) = (stage, false);
+            torrent.verify(&mut engine);
+            torrent.done(&mut engine, state, outcome);
+            let download = torrent.download.as_ref().unwrap();
+            assert_eq!(download.doubt, doubts, "{case}");
+            assert!(matches!(download.stage, DownloadStage::Fetching), "{case}");
+            assert!(matches!(download.settling, Settling::No), "{case}");
+            drop(engine);
+            world.hears(&mut session, &["verified a (2, 4)", "downloading a"]);
         }
     }
 }
