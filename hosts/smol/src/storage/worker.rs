@@ -6,8 +6,8 @@
 //! by piece, so a check of terabytes delays nobody for longer than one piece, not even a smaller check. From the
 //! first served torrent on the worker has a lower priority than the serving thread.
 //!
-//! A sync may take minutes. So downloads, and copies of them, are synced by another thread, one after the other; it ends
-//! when none is left.
+//! A sync may take minutes. So downloads, and copies of them, are synced by other threads, one for each disk, one after
+//! the other; a thread ends when none is left.
 //!
 //! Invariant: a connection has at most one read-ahead in the queue, which is dropped with the connection. A torrent
 //! has at most one task of each other kind. Only writes may be more, at most one for each block. So the queues are
@@ -273,30 +273,27 @@ impl Shared {
     }
 
     /// Has something synced by a thread of its own: a disk may take minutes to write what waits, and whoever is served
-    /// from another one does not wait for that. Later syncs wait for their turn on the same thread.
+    /// from another one does not wait for that. Later syncs of the same disk wait for their turn on the same thread.
     fn sync(self: &Arc<Shared>, what: Syncing) {
+        let disk = what.disk();
         let mut queues = self.lock();
-        queues.syncs.push_back(what);
-        if std::mem::replace(&mut queues.syncing, true) {
+        queues.syncs.push((disk, what));
+        if queues.syncing.contains(&disk) {
             return;
         }
+        queues.syncing.push(disk);
         drop(queues);
         let theirs = Arc::clone(self);
         let thread = thread::Builder::new().name("sync".into()).stack_size(STACK);
-        if let Err(error) = thread.spawn(move || theirs.sync_all()) {
+        if let Err(error) = thread.spawn(move || theirs.sync_all(disk)) {
             log::debug!("no thread to sync by: {error}");
-            self.sync_all();
+            self.sync_all(disk);
         }
     }
 
-    /// Syncs one after the other, until none waits.
-    fn sync_all(&self) {
-        let next = || {
-            let mut queues = self.lock();
-            let next = pop(&mut queues.syncs).filter(|_| !queues.stop);
-            queues.syncing = next.is_some();
-            next
-        };
+    /// Syncs what is on one disk, one after the other, until none waits.
+    fn sync_all(&self, disk: Option<u64>) {
+        let next = || self.lock().next_sync(disk);
         while let Some(what) = next() {
             match what {
                 Syncing::Part(content, number) => {

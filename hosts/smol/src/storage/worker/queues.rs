@@ -32,9 +32,9 @@ pub(super) struct Queues {
     pub(super) stepped: Option<TorrentNumber>,
     /// The torrent of which a piece is being hashed; `None` if the result is no longer wanted.
     pub(super) verifying: Option<TorrentId>,
-    /// What waits to be synced, and whether a thread is at it.
-    pub(super) syncs: VecDeque<Syncing>,
-    pub(super) syncing: bool,
+    /// What waits to be synced, with its disk, and the disks that a thread is at.
+    pub(super) syncs: Vec<(Option<u64>, Syncing)>,
+    pub(super) syncing: Vec<Option<u64>>,
     pub(super) done: VecDeque<Done>,
     /// Contents of dropped tasks, each once.
     pub(super) gone: Vec<Arc<Content>>,
@@ -81,6 +81,16 @@ pub(super) enum Syncing {
     Download(Arc<Content>, TorrentNumber),
     /// A copy of a download on another disk.
     Copy(Job, Box<Relocation>),
+}
+
+impl Syncing {
+    /// The device of its disk; `None` for all copies, as it is not known where they go.
+    pub(super) fn disk(&self) -> Option<u64> {
+        match self {
+            Syncing::Part(content, _) | Syncing::Download(content, _) => content.device(),
+            Syncing::Copy(..) => None,
+        }
+    }
 }
 
 impl Job {
@@ -134,8 +144,8 @@ impl Queues {
             written: 0,
             stepped: None,
             verifying: None,
-            syncs: VecDeque::new(),
-            syncing: false,
+            syncs: Vec::new(),
+            syncing: Vec::new(),
             done: VecDeque::with_capacity(max_peers + blocks),
             gone: Vec::new(),
             returned: None,
@@ -181,6 +191,17 @@ impl Queues {
             kept: Instant::now(),
             unread: Vec::new(),
         });
+    }
+
+    /// What is synced next of this disk. If that is nothing, its thread has to end.
+    pub(super) fn next_sync(&mut self, disk: Option<u64>) -> Option<Syncing> {
+        let at = self.syncs.iter().position(|(on, _)| *on == disk);
+        let next = at.filter(|_| !self.stop);
+        let next = next.map(|at| self.syncs.remove(at).1);
+        if next.is_none() {
+            self.syncing.retain(|other| *other != disk);
+        }
+        next
     }
 
     /// The next task that is not a job.

@@ -232,3 +232,29 @@ fn what_was_found_before_a_change_is_not_told() {
     queues.report(Done::Verified(T, piece, Ok(true)));
     assert_eq!(queues.done.len(), 1);
 }
+
+/// One thread for each disk syncs what is on that disk, in the order in which it came.
+#[test]
+fn each_disk_is_synced_by_a_thread_of_its_own() {
+    let mut queues = Queues::new(4, 4);
+    for (number, disk) in [(0, 1), (1, 2), (2, 1)] {
+        let content = content(&format!("worker-disk-{number}"));
+        content.stay_on_device(disk);
+        let what = Syncing::Part(content, TorrentNumber(number));
+        queues.syncs.push((what.disk(), what));
+    }
+    queues.syncing = vec![Some(1), Some(2)];
+    for (disk, expected, left) in [
+        (2, Some(1), 2),
+        (1, Some(0), 2),
+        (2, None, 1),
+        (1, Some(2), 1),
+        (1, None, 0),
+    ] {
+        let next = queues.next_sync(Some(disk)).map(|what| match what {
+            Syncing::Part(_, TorrentNumber(number)) => number,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!((next, queues.syncing.len()), (expected, left), "{disk}");
+    }
+}
