@@ -46,16 +46,23 @@ impl Disk {
             Some(store) => store.join("image"),
             None => dir.join("image"),
         };
-        Disk::at_image(image, dir, bytes, store)
+        let journal = store.is_none();
+        Disk::at_image(image, dir, bytes, store, journal)
     }
 
-    fn at_image(image: PathBuf, dir: Dir, bytes: u64, store: Option<PathBuf>) -> Disk {
+    fn at_image(
+        image: PathBuf,
+        dir: Dir,
+        bytes: u64,
+        store: Option<PathBuf>,
+        journal: bool,
+    ) -> Disk {
         let at = dir.sub("mounted");
         let file = File::create(&image).and_then(|file| file.set_len(bytes));
         file.unwrap_or_else(|e| panic!("{}: {e}", image.display()));
         let mut make = Command::new("mkfs.ext4");
         make.args(["-q", "-F"]);
-        if store.is_some() {
+        if !journal {
             // A failed write must not stop the file system.
             make.args(["-O", "^has_journal"]);
         }
@@ -73,7 +80,7 @@ impl Disk {
     /// A disk that does what it is told only when the disk that its image is on does: see [`SlowDisk`].
     pub fn behind(slow: &SlowDisk, bytes: u64) -> Disk {
         let dir = Dir::new("disk");
-        Disk::at_image(slow.at().join("image"), dir, bytes, None)
+        Disk::at_image(slow.at().join("image"), dir, bytes, None, false)
     }
 
     /// Its mount point.

@@ -16,6 +16,7 @@ use everseed_tests::dir::Dir;
 use everseed_tests::disk::Disk;
 use everseed_tests::net::{Family, Net};
 use everseed_tests::peer::{Message, Peer, handshake};
+use everseed_tests::process::Signal;
 use everseed_tests::seeder::{Setup, make};
 use everseed_tests::service::Service;
 use everseed_tests::slow::SlowDisk;
@@ -23,6 +24,7 @@ use everseed_tests::usage;
 use everseed_tests::watched::{age, config, lay};
 use everseed_tests::{PATIENCE, wait};
 use rustix::fs::{Advice, fadvise};
+use rustix::io::Errno;
 use world::{World, ask_for_metadata, downloads, drop_from_cache, large_torrent, state, watched};
 
 /// A peer requests a block from a disk that does not answer. Other peers get blocks from another disk, and this one
@@ -275,6 +277,62 @@ fn a_sync_that_takes_long_keeps_no_block_from_anybody() {
         seeder.stop();
     }
     world.service.stop();
+}
+
+/// A disk takes long to sync. Meanwhile a download on another disk is synced, and complete. When the service is stopped,
+/// the sync fails: the one at the end does not hear of that, and yet nothing of the download is recorded.
+#[test]
+#[ignore = "needs root and FUSE"]
+fn a_sync_that_takes_long_and_fails() {
+    let (net, dir, slow) = (Net::new(), Dir::new("get"), SlowDisk::new());
+    let disk = Disk::behind(&slow, 64 << 20);
+    slow.fail_at("fsync", "image", Errno::IO);
+    slow.hold_at("fsync", "image");
+    let other = dir.sub("other");
+    let mut config = String::new();
+    let mut seeds = Vec::new();
+    // The other download takes seconds, so that it is complete after the first.
+    for (name, out, up) in [
+        ("held.bin", disk.at(), None),
+        ("other.bin", other.as_path(), Some(400_000)),
+    ] {
+        let (content, seeds_from) = (Content::file(name, 1 << 20, 30), Dir::new("seeder"));
+        let seeder = Setup::new(content.path(), net.addr(Family::V4)).up_bps(up);
+        let seeder = seeder.start(&seeds_from);
+        let _ = write!(
+            config,
+            "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
+            seeder.torrent().display(),
+            out.display(),
+            seeder.addr()
+        );
+        seeds.push((seeder, content, seeds_from));
+    }
+    let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);
+    wait("the sync", PATIENCE, || {
+        service.process.assert_alive();
+        service.process.syncs(disk.at()).then_some(())
+    });
+    service.wait_for("complete: other.bin", 1);
+    assert!(slow.held() > 0 && service.process.syncs(disk.at()));
+    // Only the sync that is held fails.
+    slow.heal();
+    service.process.signal(Signal::TERM);
+    // The session is to come to its own sync first.
+    std::thread::sleep(Duration::from_secs(2));
+    slow.release();
+    assert_eq!(service.process.wait(PATIENCE), 0);
+    let recorded: Vec<bool> = seeds
+        .iter()
+        .map(|(seeder, ..)| {
+            let record = format!("state/{}.resume", seeder.info_hash());
+            dir.path().join(record).exists()
+        })
+        .collect();
+    assert_eq!(recorded, [false, true]);
+    for (seeder, ..) in &mut seeds {
+        seeder.stop();
+    }
 }
 
 /// The disk of what sleeps does not answer, and its trackers are announced to only if it is mounted. Commands and
