@@ -369,6 +369,12 @@ impl Content {
         self.layout().folder()
     }
 
+    /// The folder in which the content lies, and the path of the content in it, which may be empty; without
+    /// allocating.
+    pub fn place(&self) -> (&Path, &Path) {
+        self.layout().place()
+    }
+
     /// The layout that is valid now.
     pub(crate) fn layout(&self) -> &Layout {
         self.moved.get().unwrap_or(&self.layout)

@@ -147,6 +147,11 @@ impl Layout {
         }
     }
 
+    /// The folder in which the content lies, and the path of the content in it.
+    pub(crate) fn place(&self) -> (&Path, &Path) {
+        (&self.folder, self.top())
+    }
+
     fn top(&self) -> &Path {
         self.fitting.get().unwrap_or(&self.top)
     }

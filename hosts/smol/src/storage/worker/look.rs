@@ -3,11 +3,10 @@
 //! Invariant: files that are missing because their disk went during a look are an error, and not what was seen.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use everseed_disk::{Content, ReadError, WriteError, check, find, write};
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::fs::{Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
 
 use super::task::Look;
@@ -18,20 +17,31 @@ pub(super) struct Held(Result<OwnedFd, Errno>);
 impl Held {
     pub(super) fn of(content: &Content) -> Held {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let hold = |path: PathBuf| open(path, flags, Mode::empty());
-        Held(hold(content.root()).or_else(|_| hold(content.folder())))
+        let (folder, top) = content.place();
+        let folder = match open(folder, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(error) => return Held(Err(error)),
+        };
+        if top.as_os_str().is_empty() {
+            return Held(Ok(folder));
+        }
+        let root = openat(&folder, top, flags, Mode::empty());
+        Held(root.or(Ok(folder)))
     }
 
     /// Fails if the disk went, or came, in spite of that: it was pulled out, or was mounted again a moment later.
     fn stays(&self, content: &Content) -> Result<(), ReadError> {
-        let path = content.root();
+        let path = || content.root();
         match (self.device(), Held::of(content).device()) {
             (Err(Errno::MFILE | Errno::NFILE), _) | (_, Err(Errno::MFILE | Errno::NFILE)) => {
                 let error = Errno::MFILE.into();
-                Err(ReadError::Io { path, error })
+                Err(ReadError::Io {
+                    path: path(),
+                    error,
+                })
             }
             (before, now) if before.ok() == now.ok() => Ok(()),
-            _ => Err(ReadError::Missing { path }),
+            _ => Err(ReadError::Missing { path: path() }),
         }
     }
 
