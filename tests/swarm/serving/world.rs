@@ -1,9 +1,11 @@
 //! [`World`]: a service on disks that can be made to wait, and what its tests have in common.
 
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use everseed_tests::content::Content;
 use everseed_tests::dir::Dir;
@@ -170,4 +172,24 @@ pub(super) fn ask_for_metadata(peer: &mut Peer) {
     peer.send(&message(20, b"\0d1:md11:ut_metadatai1eee"));
     let request = [&[number][..], b"d8:msg_typei0e5:piecei0ee"].concat();
     peer.send(&message(20, &request));
+}
+
+/// A tracker that answers nobody; gives the info-hash of each announce.
+pub(super) fn announces(tracker: TcpListener) -> Receiver<Option<String>> {
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        for stream in tracker.incoming() {
+            let mut request = [0; 2000];
+            let len = stream
+                .and_then(|mut stream| stream.read(&mut request))
+                .unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..len]);
+            let hash = request.split("info_hash=").nth(1);
+            let hash = hash.and_then(|rest| rest.split('&').next());
+            if tell.send(hash.map(str::to_owned)).is_err() {
+                return;
+            }
+        }
+    });
+    told
 }
