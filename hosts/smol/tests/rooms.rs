@@ -61,7 +61,7 @@ fn files_are_short() {
         "hosts/disk",
         "hosts/heap",
         "hosts/sim",
-        "hosts/smol/src",
+        "hosts/smol",
         "node",
         "tests/bare",
         "tests/benches",
