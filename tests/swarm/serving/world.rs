@@ -81,18 +81,23 @@ impl World {
         (what, path): (&'static str, &str),
         cause: impl FnOnce(&mut World),
     ) {
-        // Opens the file that the peer reads: opening needs the .torrent, which lies on the state's disk.
-        self.peer.pieces(0..1);
+        // Opens the file that the peer reads, and has its pieces verified: opening needs the .torrent, which lies on the
+        // state's disk.
+        self.peer.pieces(0..PIECES);
         disk(self).hold_at(what, path);
         cause(self);
         let why = format!("{what} of {path}");
+        let mut next = 0;
         wait(&why, PATIENCE, || {
             self.service.process.assert_alive();
-            // Again and again, because files that no peer reads are closed.
-            self.peer.pieces(0..1);
+            // One piece after the other, because files that no peer reads are closed, and a piece that is requested again
+            // at once is verified again, for which the disk would be waited for.
+            self.peer.pieces(next..next + 1);
+            next = (next + 1) % PIECES;
             (disk(self).held() > 0).then_some(())
         });
-        self.peer.pieces(0..64);
+        self.peer.pieces(next..PIECES);
+        self.peer.pieces(0..next);
         assert!(disk(self).held() > 0, "{why}");
         disk(self).release();
     }
@@ -122,6 +127,9 @@ impl World {
         let _ = self.net;
     }
 }
+
+/// The pieces of the file that the peer reads, each of one block.
+const PIECES: u32 = 64;
 
 pub(super) fn state(world: &World) -> &SlowDisk {
     &world.state
