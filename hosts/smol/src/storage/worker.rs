@@ -33,8 +33,8 @@ use everseed_disk::relocate::Relocation;
 use everseed_disk::{Content, FileCache, ReadError, WriteError, check, unfinished, write};
 use everseed_node::{BodySource, ConnId};
 
-use self::look::{Held, look, seen};
 pub(crate) use self::look::{fingerprint, settle};
+use self::look::{look, seen, verify_again};
 use self::queues::{BATCH, Job, Long, Queues, STACK, Syncing, pop};
 use self::scratch::{BEGUN, Scratch};
 pub(crate) use self::task::{
@@ -212,7 +212,6 @@ impl Shared {
                 scratch.bytes = self.take_back();
             }
             Task::Verify(content, torrent, piece) => {
-                let held = Held::of(&content);
                 let mut begun = scratch.take(torrent, piece);
                 // Bytes that belong to the owner's files were not written.
                 let owners = content.owners_piece(piece);
@@ -226,17 +225,16 @@ impl Shared {
                     (Ok(false), Some(error)) if content.is_growing() => Err(error),
                     (good, _) => good,
                 };
-                self.found(&content, &held, torrent, piece, good);
+                self.found(&content, torrent, piece, good, bytes);
             }
             Task::VerifyFresh(content, torrent, piece) => {
-                let held = Held::of(&content);
                 let geometry = content.geometry();
                 let (at, len) = (geometry.piece_offset(piece), geometry.piece_size(piece));
                 let good = content.cool(&self.files, at, len.into());
                 let bytes = &mut scratch.bytes;
                 let good =
                     good.and_then(|()| check::verify_piece(&content, &self.files, piece, bytes));
-                self.found(&content, &held, torrent, piece, good);
+                self.found(&content, torrent, piece, good, bytes);
             }
             Task::Look(content, number, deep) => {
                 // A look may find files that were moved.
@@ -313,25 +311,25 @@ impl Shared {
         }
     }
 
-    /// `held` has kept the content's disk since before the piece was read.
+    /// Tells whether a piece is good. A bad one is read once more.
     fn found(
         &self,
         content: &Content,
-        held: &Held,
         torrent: TorrentId,
         piece: PieceIndex,
         good: Result<bool, ReadError>,
+        scratch: &mut [u8],
     ) {
+        let good = match good {
+            Ok(false) => verify_again(content, &self.files, piece, scratch),
+            good => good,
+        };
         if matches!(good, Ok(true)) && content.completed(piece) {
             content.close_files(&self.written);
         }
         let at = content.geometry().piece_offset(piece);
         let good = good.and_then(|good| {
             write::keeps_name(content, &self.written, at)?;
-            // A disk that is gone proves nothing.
-            if !good {
-                held.proves(content)?;
-            }
             Ok(good)
         });
         let good = good.map_err(|error| Unread::judge(content, piece.get(), error));

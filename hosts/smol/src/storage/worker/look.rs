@@ -5,17 +5,18 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use everseed_disk::{Content, ReadError, WriteError, check, find, write};
+use everseed_core::geometry::PieceIndex;
+use everseed_disk::{Content, FileCache, ReadError, WriteError, check, find, write};
 use rustix::fs::{Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
 
 use super::task::Look;
 
 /// Keeps a content's disk from being ejected: until it is dropped, an unmount fails.
-pub(super) struct Held(Result<OwnedFd, Errno>);
+struct Held(Result<OwnedFd, Errno>);
 
 impl Held {
-    pub(super) fn of(content: &Content) -> Held {
+    fn of(content: &Content) -> Held {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let (folder, top) = content.place();
         let folder = match open(folder, flags, Mode::empty()) {
@@ -53,7 +54,7 @@ impl Held {
     }
 
     /// As [`stays`](Self::stays), for whoever found files missing or changed: some file has to be there.
-    pub(super) fn proves(&self, content: &Content) -> Result<(), ReadError> {
+    fn proves(&self, content: &Content) -> Result<(), ReadError> {
         self.stays(content)?;
         check::reachable(content)
     }
@@ -83,6 +84,21 @@ fn look_held(content: &Content, held: &Held) -> Result<Look, ReadError> {
         Some(_) => held.proves(content)?,
     }
     Ok(look)
+}
+
+/// Verifies a piece that was bad while its disk cannot be ejected, because a disk that is gone proves nothing.
+pub(super) fn verify_again(
+    content: &Content,
+    files: &FileCache,
+    piece: PieceIndex,
+    scratch: &mut [u8],
+) -> Result<bool, ReadError> {
+    let held = Held::of(content);
+    let good = check::verify_piece(content, files, piece, scratch)?;
+    if !good {
+        held.proves(content)?;
+    }
+    Ok(good)
 }
 
 /// A look that does not search for anything.
