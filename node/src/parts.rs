@@ -93,7 +93,7 @@ pub(crate) mod small {
     use std::vec;
     use std::vec::Vec;
 
-    use everseed_core::geometry::{BLOCK, Geometry, PieceIndex, TorrentId};
+    use everseed_core::geometry::{BLOCK, BlockRef, Geometry, PieceIndex, TorrentId};
     use everseed_core::hash::InfoHash;
 
     use super::*;
@@ -129,6 +129,15 @@ pub(crate) mod small {
         upload_bps: None,
         download_bps: None,
     };
+
+    /// The first block of a piece.
+    pub(crate) fn first_block(index: u32) -> BlockRef {
+        BlockRef {
+            index,
+            begin: 0,
+            len: BLOCK,
+        }
+    }
 
     /// Parts with a torrent of eight pieces of two blocks, and room for eight peers, 20 requests and 6 blocks.
     pub(crate) fn parts(have: Have<'_>) -> (Parts<'static>, TorrentId) {

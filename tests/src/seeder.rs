@@ -95,6 +95,16 @@ pub struct Seeder {
 }
 
 impl Seeder {
+    /// The lines of a configuration that download its torrent from it.
+    pub fn entry(&self, out: &Path) -> String {
+        let (torrent, out) = (self.torrent(), out.display());
+        let torrent = torrent.display();
+        format!(
+            "[[get]]\ntorrent = \"{torrent}\"\nout = \"{out}\"\npeer = \"{}\"\n",
+            self.addr()
+        )
+    }
+
     /// The first address on which it listens.
     pub fn addr(&self) -> SocketAddr {
         let value = self.value("listening");

@@ -234,13 +234,7 @@ fn what_comes_by_a_reload() {
             content.path().display()
         );
     }
-    let _ = write!(
-        config,
-        "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
-        seeder.torrent().display(),
-        out.display(),
-        seeder.addr()
-    );
+    config += &seeder.entry(&out);
     world.service.reload(world.listen, &config);
     world.service.wait_for("complete: wanted.bin", 1);
     wanted.assert_same_in(&out, true);

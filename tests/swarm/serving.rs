@@ -6,7 +6,6 @@
 mod world;
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -153,13 +152,7 @@ fn whoever_waits_for_the_disk_of_a_download_is_not_the_one_who_serves() {
         let addr = world.net.addr(Family::V4);
         let mut config = world.config.clone();
         let seeder = Setup::new(wanted.path(), addr).up_bps(up).start(&seeders);
-        let _ = write!(
-            config,
-            "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
-            seeder.torrent().display(),
-            world.downloads.at().display(),
-            seeder.addr()
-        );
+        config += &seeder.entry(world.downloads.at());
         world.service.reload(world.listen, &config);
         (wanted, seeder)
     };
@@ -302,13 +295,7 @@ fn a_sync_that_takes_long_and_fails() {
         let (content, seeds_from) = (Content::file(name, 1 << 20, 30), Dir::new("seeder"));
         let seeder = Setup::new(content.path(), net.addr(Family::V4)).up_bps(up);
         let seeder = seeder.start(&seeds_from);
-        let _ = write!(
-            config,
-            "[[get]]\ntorrent = \"{}\"\nout = \"{}\"\npeer = \"{}\"\n",
-            seeder.torrent().display(),
-            out.display(),
-            seeder.addr()
-        );
+        config += &seeder.entry(out);
         seeds.push((seeder, content, seeds_from));
     }
     let mut service = Service::start(&dir, net.addr(Family::V4), &config, &[]);

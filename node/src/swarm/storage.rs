@@ -261,23 +261,15 @@ impl Swarm<'_> {
 
 #[cfg(test)]
 mod tests {
-    use everseed_core::geometry::{BLOCK, BlockRef};
+    use everseed_core::geometry::BLOCK;
 
     use super::*;
-    use crate::parts::small::{parts, peer, piece};
+    use crate::parts::small::{first_block, parts, peer, piece};
     use crate::peer::LinkState;
     use crate::peer::outbox::Out;
     use crate::swarm::tests::swarm;
     use crate::torrent::TorrentState;
     use crate::upload::request_queue::ReplyKind;
-
-    fn block(index: u32) -> BlockRef {
-        BlockRef {
-            index,
-            begin: 0,
-            len: BLOCK,
-        }
-    }
 
     #[test]
     fn what_a_verified_piece_changes() {
@@ -327,7 +319,7 @@ mod tests {
             (
                 "a block is half sent",
                 true,
-                |conn| conn.link.outbox.current = Some(Out::Piece(block(3))),
+                |conn| conn.link.outbox.current = Some(Out::Piece(first_block(3))),
                 gone,
             ),
         ];
@@ -337,7 +329,10 @@ mod tests {
             let conn = &mut parts.cx.peers[slot];
             change(conn);
             let list = &mut conn.upload.requests;
-            parts.upload.queue.push(list, block(3), ReplyKind::Piece);
+            parts
+                .upload
+                .queue
+                .push(list, first_block(3), ReplyKind::Piece);
             swarm().verified(&mut parts, id, piece(3), false);
             let conn = &parts.cx.peers[slot];
             assert_eq!(conn.link.state, state, "{name}");

@@ -277,14 +277,7 @@ const MIN_SHARE: u16 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn block(index: u32) -> BlockRef {
-        BlockRef {
-            index,
-            begin: 0,
-            len: 16384,
-        }
-    }
+    use crate::parts::small::first_block;
 
     fn indices(queue: &RequestQueue<'_>, list: &RequestList) -> heapless::Vec<(u32, bool), 16> {
         let mut out = heapless::Vec::new();
@@ -303,15 +296,15 @@ mod tests {
         let mut queue = RequestQueue::new(&mut slots);
         let (mut a, mut b) = (RequestList::EMPTY, RequestList::EMPTY);
         for i in 0..4 {
-            assert!(queue.push(&mut a, block(i), ReplyKind::Piece));
-            assert!(queue.push(&mut b, block(10 + i), ReplyKind::Piece));
+            assert!(queue.push(&mut a, first_block(i), ReplyKind::Piece));
+            assert!(queue.push(&mut b, first_block(10 + i), ReplyKind::Piece));
         }
-        assert!(!queue.push(&mut a, block(9), ReplyKind::Piece));
-        assert!(queue.remove(&mut a, block(3)));
-        assert!(queue.remove(&mut a, block(0)));
-        assert!(!queue.remove(&mut a, block(0)));
-        assert!(queue.push(&mut a, block(4), ReplyKind::Piece));
-        assert!(queue.reject(&a, Some(block(2))));
+        assert!(!queue.push(&mut a, first_block(9), ReplyKind::Piece));
+        assert!(queue.remove(&mut a, first_block(3)));
+        assert!(queue.remove(&mut a, first_block(0)));
+        assert!(!queue.remove(&mut a, first_block(0)));
+        assert!(queue.push(&mut a, first_block(4), ReplyKind::Piece));
+        assert!(queue.reject(&a, Some(first_block(2))));
         assert_eq!(indices(&queue, &a), [(1, false), (2, true), (4, false)]);
         queue.reject_piece(&b, 13);
         queue.pop(&mut b);
@@ -331,14 +324,14 @@ mod tests {
         assert_eq!(queue.quota(&lists[0], 16), MAX_PER_PEER);
         for list in &mut lists[..4] {
             while queue.quota(list, 16) > 0 {
-                assert!(queue.push(list, block(0), ReplyKind::Piece));
+                assert!(queue.push(list, first_block(0), ReplyKind::Piece));
             }
         }
         for list in &mut lists[4..] {
             let quota = queue.quota(list, 16);
             assert!(quota >= 31, "{quota}");
             for _ in 0..quota {
-                assert!(queue.push(list, block(0), ReplyKind::Piece));
+                assert!(queue.push(list, first_block(0), ReplyKind::Piece));
             }
         }
     }

@@ -102,20 +102,10 @@ impl Upload<'_> {
 mod tests {
     extern crate std;
 
-    use everseed_core::geometry::BLOCK;
-
     use super::*;
     use crate::api::Have;
-    use crate::parts::small::{parts, peer};
+    use crate::parts::small::{first_block, parts, peer};
     use crate::upload::request_queue::RequestQueue;
-
-    fn block(index: u32) -> BlockRef {
-        BlockRef {
-            index,
-            begin: 0,
-            len: BLOCK,
-        }
-    }
 
     #[test]
     fn a_request_that_is_cancelled() {
@@ -139,9 +129,9 @@ mod tests {
             let slot = peer(cx, id, fast);
             cx.peers[slot].upload.unchoked = true;
             for index in 0..2 {
-                assert_eq!(upload.request(cx, slot, block(index)), Ok(()));
+                assert_eq!(upload.request(cx, slot, first_block(index)), Ok(()));
             }
-            assert_eq!(upload.cancel(cx, slot, block(index)), Ok(()));
+            assert_eq!(upload.cancel(cx, slot, first_block(index)), Ok(()));
             let list = &mut cx.peers[slot].upload.requests;
             for &(index, kind) in left {
                 let queued = upload.queue.at(list.front());
@@ -163,7 +153,7 @@ mod tests {
             let side = &mut cx.peers[slot].upload;
             (side.unchoked, side.interested) = (true, interested);
             for n in 0..400 {
-                assert_eq!(upload.request(cx, slot, block(n % 8)), Ok(()));
+                assert_eq!(upload.request(cx, slot, first_block(n % 8)), Ok(()));
             }
             assert_eq!(cx.peers[slot].upload.requests.len(), queued);
         }

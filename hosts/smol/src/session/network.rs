@@ -158,6 +158,7 @@ mod tests {
         // IPv6 came late.
         assert!(network.is_news([ip(3), Some(IpAddr::from([1; 16]))], at(280)));
     }
+
     /// A look that fails is made again, and nothing counts as gone meanwhile.
     #[test]
     fn a_look_fails() {
